@@ -1,0 +1,155 @@
+//! [`StoreMeta`]: the published map of a store's regions.
+//!
+//! One root holds the index by key, the index by id and the sequence number; it is replaced whole, and that swap is the only
+//! linearization point. A changeset of any number of regions is one swap, so nobody sees half a split, and the two indexes
+//! cannot disagree.
+//!
+//! A change goes through three steps, with a token in between:
+//!
+//! 1. [`prepare`](StoreMeta::prepare) checks a [`Changeset`] against the current root and against every other changeset
+//!    that is under way, and reserves what it touches: a [`Permit`];
+//! 2. the caller persists it (I4);
+//! 3. [`Permit::publish`] swaps the root. It cannot be refused: whatever could speak against it was reserved in step 1.
+//!
+//! Dropping the permit instead gives the reservation back and leaves the root untouched.
+
+mod changeset;
+mod permit;
+mod reader;
+mod snapshot;
+mod validate;
+
+pub use self::changeset::{Change, Changeset, Reason, Removal};
+pub use self::permit::{Permit, Refusal};
+pub use self::reader::Reader;
+pub use self::snapshot::Snapshot;
+pub use self::validate::Violation;
+
+use self::permit::Writers;
+use self::snapshot::Root;
+use crate::ids::{PeerId, RegionId, Sequence, StoreId};
+use crate::index::Index;
+use crate::region::Region;
+use crate::sync::{Arc, AtomicU64, Mutex, Ordering, Swap};
+
+/// The regions of one store, published for everyone at once.
+///
+/// - Reading: [`snapshot`](Self::snapshot) is O(1), takes no lock and stays consistent for as long as it is held.
+///   A thread that reads often keeps a [`Reader`], which reuses its snapshot until the version counter moves.
+/// - Writing: [`prepare`](Self::prepare), persist, [`Permit::publish`]. Writers exclude one another for the microseconds of
+///   a check or a swap, never while the caller persists; readers are never held up (I7).
+///
+/// ```
+/// use regionmeta::{Changeset, KeyRange, Peer, RegionDraft, RegionEpoch, StoreId, StoreMeta};
+///
+/// let store = StoreId::new(1);
+/// let meta = StoreMeta::new(Some(store));
+/// let peers = vec![Peer::voter(3.into(), store)];
+/// let region = RegionDraft::new(2.into(), KeyRange::ALL, RegionEpoch::INITIAL, peers).build()?;
+///
+/// let permit = meta.prepare(Changeset::new().create(region.clone()))?;
+/// // ... write the region to disk here ...
+/// let snapshot = permit.publish();
+///
+/// assert!(snapshot.locate(b"any key").is_some_and(|entry| entry.region().same_buffer(&region)));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct StoreMeta {
+    store_id: Option<StoreId>,
+    /// Written by `publish` only, under `writers`; loaded by every reader.
+    root: Swap<Root>,
+    /// The sequence number of the newest root, for readers that only ask whether theirs is still current. Written by
+    /// `publish` only, just before the root; never behind a root that anybody has seen (I2).
+    sequence: AtomicU64,
+    /// Reservations and tombstones: what only writers need to agree on. No read path touches it.
+    writers: Mutex<Writers>,
+}
+
+impl StoreMeta {
+    /// An empty map. `store_id` names the store whose peers it holds; with it a changeset that would bring back a destroyed
+    /// peer is refused (I12). A map of many stores' regions, such as a placement driver's, has none.
+    #[must_use]
+    pub fn new(store_id: Option<StoreId>) -> Self {
+        Self::with_index(store_id, Index::default(), Sequence::new(0), Writers::default())
+    }
+
+    /// A map of regions that were found on disk, published as one changeset, and of the peers known to be destroyed.
+    ///
+    /// # Errors
+    /// [`Refusal`] if two regions have the same id or overlap: recovery must refuse, not guess.
+    pub fn recover(
+        store_id: Option<StoreId>,
+        regions: impl IntoIterator<Item = Region>,
+        tombstones: impl IntoIterator<Item = (RegionId, Option<PeerId>)>,
+    ) -> Result<Self, Refusal> {
+        let meta = Self::new(store_id);
+        let changeset = regions.into_iter().fold(Changeset::new(), Changeset::create);
+        meta.prepare(changeset)?.publish();
+        meta.writers.lock().bury_all(tombstones);
+        Ok(meta)
+    }
+
+    fn with_index(store_id: Option<StoreId>, index: Index, sequence: Sequence, writers: Writers) -> Self {
+        Self {
+            store_id,
+            root: Swap::new(Arc::new(Root { index, sequence })),
+            sequence: AtomicU64::new(sequence.get()),
+            writers: Mutex::new(writers),
+        }
+    }
+
+    /// The store whose peers this map holds, if it is the map of one store.
+    #[must_use]
+    pub fn store_id(&self) -> Option<StoreId> {
+        self.store_id
+    }
+
+    /// The current state, consistent for as long as it is held. O(1), lock-free, no allocation.
+    ///
+    /// What is held keeps the memory of its version; drop snapshots that are no longer needed (I9).
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot::new(self.root.load_full())
+    }
+
+    /// The version counter: the sequence number of the newest changeset that is being published, or was. One atomic load.
+    ///
+    /// A cached snapshot whose [`sequence`](Snapshot::sequence) equals it is current.
+    #[must_use]
+    pub fn sequence(&self) -> Sequence {
+        // Acquire, with the Release store in `swap_root`: a reader that learned of a root from another thread finds the
+        // counter at that root's number or above, and does not take its older snapshot for current.
+        Sequence::new(self.sequence.load(Ordering::Acquire))
+    }
+
+    /// A reader that keeps its snapshot for as long as it is current: the way to look up often.
+    #[must_use]
+    pub fn reader(&self) -> Reader<'_> {
+        Reader::new(self)
+    }
+
+    /// Checks a changeset against the current root and reserves what it touches.
+    ///
+    /// Costs O(changes log regions). Nothing that readers see is changed.
+    ///
+    /// # Errors
+    /// [`Refusal`], which names both sides; the root and all reservations are as before.
+    pub fn prepare(&self, changeset: Changeset) -> Result<Permit<'_>, Refusal> {
+        let mut writers = self.writers.lock();
+        let root = self.root.load_full();
+        let reservation = writers.reserve(&root.index, self.store_id, &changeset)?;
+        Ok(Permit::new(self, changeset, reservation))
+    }
+
+    /// Publishes `index` as the next root. Called under the writers' lock.
+    fn swap_root(&self, index: Index, sequence: Sequence) -> Snapshot {
+        // Release, with the Acquire load in `sequence()`. The counter moves first: a reader that comes in between reloads in
+        // vain and still gets the old root, which is then still the current one. The other way round, a reader that holds the
+        // old snapshot could find the old counter after somebody else had seen the new root, and go backwards (I2).
+        self.sequence.store(sequence.get(), Ordering::Release);
+        let root = Arc::new(Root { index, sequence });
+        drop(self.root.swap(root.clone()));
+        Snapshot::new(root)
+    }
+}

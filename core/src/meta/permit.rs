@@ -1,0 +1,273 @@
+//! The writers' side: checking a changeset, reserving what it touches, publishing it.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use super::{Change, Changeset, Snapshot, StoreMeta};
+use crate::epoch::RegionEpoch;
+use crate::ids::{PeerId, RegionId, Sequence, StoreId};
+use crate::index::Index;
+use crate::keys::{EndKey, KeyRange};
+use crate::region::Region;
+
+/// Why a changeset was refused. Nothing was changed or reserved.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+#[expect(missing_docs, reason = "the message of each variant describes its fields")]
+pub enum Refusal {
+    #[error("the changeset changes region {region} twice: merge the two changes into one")]
+    ChangedTwice { region: RegionId },
+    #[error(
+        "region {region} is being changed by a changeset that is not yet published: wait for it, then compute anew"
+    )]
+    Reserved { region: RegionId },
+    #[error("region {region} is not in the map: it was merged, destroyed or never created")]
+    NotFound { region: RegionId },
+    #[error("{found} exists already: a create of epoch {epoch} came too late, or its id was used twice")]
+    Exists { found: Region, epoch: RegionEpoch },
+    #[error(
+        "the change of region {region} was computed at {base:?}, but {found} changed at {changed_at:?}: compute anew"
+    )]
+    Stale { region: RegionId, base: Sequence, found: Region, changed_at: Sequence },
+    #[error("{new} would go back behind {current}")]
+    EpochBack { current: Region, new: Region },
+    #[error("{new} takes over keys of {current} and must have a larger version")]
+    NotNewer { current: Region, new: Region },
+    #[error("{new} overlaps {other}, which the changeset leaves as it is")]
+    Overlap { new: Region, other: Region },
+    #[error("no region of the changeset takes over all of {region}: keys would be lost")]
+    Hole { region: Region },
+    #[error("{new} is a tombstone: remove the region instead")]
+    NotLive { new: Region },
+    #[error("region {region}: peer {destroyed:?} was destroyed here, and {new:?} is not a later one")]
+    Tombstoned { region: RegionId, destroyed: PeerId, new: Option<PeerId> },
+}
+
+/// A changeset that was checked and whose regions are reserved. [`publish`](Self::publish) it after it was persisted; drop
+/// it to give the reservation back.
+#[derive(Debug)]
+#[must_use = "a permit that is dropped publishes nothing"]
+pub struct Permit<'a> {
+    meta: &'a StoreMeta,
+    changeset: Changeset,
+    reservation: u64,
+}
+
+impl<'a> Permit<'a> {
+    pub(super) fn new(meta: &'a StoreMeta, changeset: Changeset, reservation: u64) -> Self {
+        Self { meta, changeset, reservation }
+    }
+
+    /// What will be published.
+    pub fn changeset(&self) -> &Changeset {
+        &self.changeset
+    }
+
+    /// Makes the changeset visible to everybody at once, and returns the state that it made.
+    ///
+    /// Costs O(changes log regions); cannot be refused. Call it only after the changes are on disk (I4).
+    pub fn publish(self) -> Snapshot {
+        let mut writers = self.meta.writers.lock();
+        let root = self.meta.root.load_full();
+        // The end of the number range is 584 years of a publish every nanosecond away.
+        let sequence = Sequence::new(root.sequence.get().wrapping_add(1));
+        let mut index = root.index.clone();
+        apply(&mut index, &self.changeset, sequence);
+        writers.bury(&self.changeset);
+        self.meta.swap_root(index, sequence)
+        // `writers` is unlocked before `self` is dropped, which takes the lock again to release the reservation.
+    }
+}
+
+impl Drop for Permit<'_> {
+    fn drop(&mut self) {
+        self.meta.writers.lock().release(self.reservation);
+    }
+}
+
+/// All removals come first: within one changeset a region may take over the start key of another.
+fn apply(index: &mut Index, changeset: &Changeset, sequence: Sequence) {
+    for change in changeset.changes() {
+        index.remove(change.id());
+    }
+    for region in changeset.changes().iter().filter_map(Change::after) {
+        index.insert(region.clone(), sequence);
+    }
+}
+
+/// What writers agree on among themselves.
+#[derive(Debug, Default)]
+pub(super) struct Writers {
+    reserved: HashMap<u64, Reservation>,
+    next_reservation: u64,
+    /// The last peer of each region that this store destroyed; `None` if the record does not say which.
+    tombstones: HashMap<RegionId, Option<PeerId>>,
+}
+
+/// What one permit keeps others away from. Other changesets see neither its regions as they are nor as they will be.
+#[derive(Debug)]
+struct Reservation {
+    regions: HashSet<RegionId>,
+    after: Vec<Region>,
+}
+
+impl Writers {
+    /// Checks everything that can be checked; after this the changeset can be published until it is released.
+    pub(super) fn reserve(
+        &mut self,
+        index: &Index,
+        store_id: Option<StoreId>,
+        changeset: &Changeset,
+    ) -> Result<u64, Refusal> {
+        let mut regions = HashSet::with_capacity(changeset.changes().len());
+        for change in changeset.changes() {
+            if !regions.insert(change.id()) {
+                return Err(Refusal::ChangedTwice { region: change.id() });
+            }
+            self.check_reserved(change)?;
+            check_base(index, change)?;
+            self.check_tombstone(store_id, change)?;
+        }
+        let after = sorted_after(changeset)?;
+        check_versions(index, &regions, &after)?;
+        check_coverage(index, changeset, &after)?;
+        let reservation = self.next_reservation;
+        self.next_reservation = reservation.wrapping_add(1);
+        let after = after.into_values().cloned().collect();
+        self.reserved.insert(reservation, Reservation { regions, after });
+        Ok(reservation)
+    }
+
+    fn release(&mut self, reservation: u64) {
+        self.reserved.remove(&reservation);
+    }
+
+    fn check_reserved(&self, change: &Change) -> Result<(), Refusal> {
+        for other in self.reserved.values() {
+            let same_keys = |region: &Region| {
+                let same = other.after.iter().find(|after| after.range().overlaps(region.range()));
+                same.map(Region::id)
+            };
+            let region = other.regions.get(&change.id()).copied().or_else(|| change.after().and_then(same_keys));
+            if let Some(region) = region {
+                return Err(Refusal::Reserved { region });
+            }
+        }
+        Ok(())
+    }
+
+    /// I12: a region that was destroyed here comes back only with a later peer.
+    fn check_tombstone(&self, store_id: Option<StoreId>, change: &Change) -> Result<(), Refusal> {
+        let (Change::Create { region }, Some(store_id)) = (change, store_id) else { return Ok(()) };
+        let Some(&Some(destroyed)) = self.tombstones.get(&region.id()) else { return Ok(()) };
+        let new = region.peer_on(store_id).map(|peer| peer.id);
+        if new.is_some_and(|new| new > destroyed) {
+            return Ok(());
+        }
+        Err(Refusal::Tombstoned { region: region.id(), destroyed, new })
+    }
+
+    fn bury(&mut self, changeset: &Changeset) {
+        for change in changeset.changes() {
+            if let Change::Remove { id, peer, .. } = change {
+                self.bury_all([(*id, *peer)]);
+            }
+        }
+    }
+
+    pub(super) fn bury_all(&mut self, tombstones: impl IntoIterator<Item = (RegionId, Option<PeerId>)>) {
+        for (id, peer) in tombstones {
+            let buried = self.tombstones.entry(id).or_default();
+            *buried = (*buried).max(peer);
+        }
+    }
+}
+
+/// I3: the change starts from the version that is current, and does not go back.
+fn check_base(index: &Index, change: &Change) -> Result<(), Refusal> {
+    let id = change.id();
+    if let Some(new) = change.after().filter(|after| !after.state().is_live()) {
+        return Err(Refusal::NotLive { new: new.clone() });
+    }
+    let (current, base) = match (index.get(id), change.base()) {
+        (None, None) => return Ok(()),
+        (None, Some(_)) => return Err(Refusal::NotFound { region: id }),
+        (Some(found), None) => {
+            let epoch = change.after().map_or(RegionEpoch::default(), Region::epoch);
+            return Err(Refusal::Exists { found: found.region().clone(), epoch });
+        }
+        (Some(current), Some(base)) => (current, base),
+    };
+    if current.changed_at() != base {
+        let (found, changed_at) = (current.region().clone(), current.changed_at());
+        return Err(Refusal::Stale { region: id, base, found, changed_at });
+    }
+    match change.after().filter(|after| after.epoch().is_behind_any(current.region().epoch())) {
+        Some(new) => Err(Refusal::EpochBack { current: current.region().clone(), new: new.clone() }),
+        None => Ok(()),
+    }
+}
+
+/// The regions after the changeset by start key, none overlapping another.
+fn sorted_after(changeset: &Changeset) -> Result<BTreeMap<&[u8], &Region>, Refusal> {
+    let mut after: BTreeMap<&[u8], &Region> = BTreeMap::new();
+    for region in changeset.changes().iter().filter_map(Change::after) {
+        if let Some(other) = after.insert(region.start_key(), region) {
+            return Err(Refusal::Overlap { new: region.clone(), other: other.clone() });
+        }
+    }
+    let neighbours = after.values().zip(after.values().skip(1));
+    for (left, right) in neighbours {
+        if left.end_key().is_after(right.start_key()) {
+            return Err(Refusal::Overlap { new: (*right).clone(), other: (*left).clone() });
+        }
+    }
+    Ok(after)
+}
+
+/// I1 and I3 against the current state: a region takes keys only from regions of the same changeset, and from another id
+/// only with a larger version.
+fn check_versions(index: &Index, changed: &HashSet<RegionId>, after: &BTreeMap<&[u8], &Region>) -> Result<(), Refusal> {
+    for &new in after.values() {
+        for current in index.overlapping(new.range()).filter(|current| current.id() != new.id()) {
+            if !changed.contains(&current.id()) {
+                return Err(Refusal::Overlap { new: new.clone(), other: current.clone() });
+            }
+            if new.epoch().version <= current.epoch().version {
+                return Err(Refusal::NotNewer { current: current.clone(), new: new.clone() });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// I1: what was covered stays covered, wherever the kind of change promises it.
+fn check_coverage(index: &Index, changeset: &Changeset, after: &BTreeMap<&[u8], &Region>) -> Result<(), Refusal> {
+    for change in changeset.changes().iter().filter(|change| change.must_leave_no_hole()) {
+        let Some(before) = index.get(change.id()).map(|entry| entry.region()) else { continue };
+        // The last region that begins at or before it, and everything from there on.
+        let first =
+            after.range::<&[u8], _>(..=before.start_key()).next_back().map_or(before.start_key(), |(key, _)| key);
+        let ranges = after.range::<&[u8], _>(first..).map(|(_, region)| region.range());
+        if !covers(before.range(), ranges) {
+            return Err(Refusal::Hole { region: before.clone() });
+        }
+    }
+    Ok(())
+}
+
+/// Whether `ranges`, which come in key order and do not overlap, together cover all of `range`.
+pub(super) fn covers<'a>(range: KeyRange<'_>, ranges: impl Iterator<Item = KeyRange<'a>>) -> bool {
+    let mut covered_to = range.start.to_vec();
+    for next in ranges {
+        if next.start > covered_to.as_slice() {
+            return false;
+        }
+        match next.end {
+            EndKey::Infinite => return true,
+            end if end >= range.end => return true,
+            EndKey::Finite(end) if end > covered_to.as_slice() => covered_to = end.to_vec(),
+            EndKey::Finite(_) => {}
+        }
+    }
+    false
+}

@@ -1,0 +1,95 @@
+//! [`Snapshot`]: one consistent state of the whole map.
+
+use std::fmt;
+
+use super::validate::{self, Violation};
+use crate::ids::{RegionId, Sequence};
+use crate::index::{Entry, Index};
+use crate::keys::KeyRange;
+use crate::region::Region;
+use crate::sync::Arc;
+
+/// Everything that is published together.
+#[derive(Debug)]
+pub(super) struct Root {
+    pub(super) index: Index,
+    pub(super) sequence: Sequence,
+}
+
+/// All regions as they were at one sequence number. Cloning shares it; reading never waits and never allocates.
+///
+/// It stays as it is for as long as it is held, and keeps the memory of its version for as long.
+#[derive(Clone)]
+pub struct Snapshot {
+    root: Arc<Root>,
+}
+
+impl Snapshot {
+    pub(super) fn new(root: Arc<Root>) -> Self {
+        Self { root }
+    }
+
+    pub(super) fn index(&self) -> &Index {
+        &self.root.index
+    }
+
+    /// The number of the changeset that made this state.
+    #[must_use]
+    pub fn sequence(&self) -> Sequence {
+        self.root.sequence
+    }
+
+    /// The region that owns `key`; `None` if the key lies in a hole, which another store may own. O(log regions).
+    #[must_use]
+    pub fn locate(&self, key: &[u8]) -> Option<&Entry> {
+        self.root.index.locate(key)
+    }
+
+    /// The region with this id. O(log regions) with a wide base: a few cached loads.
+    #[must_use]
+    pub fn get(&self, id: RegionId) -> Option<&Entry> {
+        self.root.index.get(id)
+    }
+
+    /// The number of regions. O(1).
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.root.index.len()
+    }
+
+    /// Whether there is no region.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// All regions in key order, lazily; `rev()` walks down.
+    pub fn regions(&self) -> impl DoubleEndedIterator<Item = &Region> {
+        self.root.index.iter()
+    }
+
+    /// The regions that share a key with `range`, in key order, lazily. O(log regions) to begin.
+    pub fn overlapping<'a>(&'a self, range: KeyRange<'a>) -> impl Iterator<Item = &'a Region> {
+        self.root.index.overlapping(range)
+    }
+
+    /// Checks the invariants of this state: I1 (no overlap), I11 (both indexes agree) and I13 (every region is well-formed
+    /// and live). O(regions); for tests, tools and checker threads.
+    #[must_use]
+    pub fn validate(&self) -> Vec<Violation> {
+        validate::state(self)
+    }
+
+    /// Checks what must hold between this state and a `later` one: I1 (what was covered is covered, but for regions that
+    /// were destroyed or replaced by a snapshot), I2 and I3 (no region went back). O(regions).
+    #[must_use]
+    pub fn validate_change_to(&self, later: &Self) -> Vec<Violation> {
+        validate::change(self, later)
+    }
+}
+
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Snapshot").field("sequence", &self.sequence()).field("regions", &self.len()).finish()
+    }
+}

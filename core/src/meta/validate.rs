@@ -1,0 +1,77 @@
+//! The invariants of a state, and of a step between two states, as code.
+
+use crate::ids::RegionId;
+use crate::region::{Region, RegionError};
+
+use super::Snapshot;
+
+/// An invariant that does not hold, and where.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+#[expect(missing_docs, reason = "the message of each variant describes its fields")]
+pub enum Violation {
+    #[error("I1: {left} and {right} overlap")]
+    Overlap { left: Region, right: Region },
+    #[error("I1: {region} was covered, and part of it no longer is")]
+    Hole { region: Region },
+    #[error("I2, I3: {before} went back to {after}")]
+    Backwards { before: Region, after: Region },
+    #[error("I11: {region} is in one index and not, or differently, in the other")]
+    IndexesDisagree { region: RegionId },
+    #[error("I11: {by_key} regions by key, {by_id} by id")]
+    CountsDisagree { by_key: usize, by_id: usize },
+    #[error("I13: {0}")]
+    Malformed(#[from] RegionError),
+    #[error("I13: {region} is published, and is a tombstone")]
+    NotLive { region: Region },
+}
+
+pub(super) fn state(snapshot: &Snapshot) -> Vec<Violation> {
+    let index = snapshot.index();
+    let mut found = Vec::new();
+    if index.len() != index.len_by_key() {
+        found.push(Violation::CountsDisagree { by_key: index.len_by_key(), by_id: index.len() });
+    }
+    let mut left: Option<&Region> = None;
+    for region in index.iter() {
+        found.extend(overlap(left, region));
+        found.extend(disagreement(snapshot, region));
+        found.extend(malformed(region));
+        left = Some(region);
+    }
+    found
+}
+
+fn overlap(left: Option<&Region>, right: &Region) -> Option<Violation> {
+    let left = left.filter(|left| left.end_key().is_after(right.start_key()))?;
+    Some(Violation::Overlap { left: left.clone(), right: right.clone() })
+}
+
+fn disagreement(snapshot: &Snapshot, region: &Region) -> Option<Violation> {
+    let same = |found: Option<&crate::index::Entry>| found.is_some_and(|entry| entry.region().same_buffer(region));
+    let agree = same(snapshot.get(region.id())) && same(snapshot.locate(region.start_key()));
+    (!agree).then(|| Violation::IndexesDisagree { region: region.id() })
+}
+
+/// Verified again from the bytes, so that damage in memory is found too.
+fn malformed(region: &Region) -> Option<Violation> {
+    match Region::from_bytes(region.as_bytes()) {
+        Err(error) => Some(Violation::Malformed(error)),
+        Ok(_) if !region.state().is_live() => Some(Violation::NotLive { region: region.clone() }),
+        Ok(_) => None,
+    }
+}
+
+pub(super) fn change(earlier: &Snapshot, later: &Snapshot) -> Vec<Violation> {
+    earlier.regions().filter_map(|before| step(before, later)).collect()
+}
+
+fn step(before: &Region, later: &Snapshot) -> Option<Violation> {
+    if let Some(after) = later.get(before.id()).map(|entry| entry.region())
+        && after.epoch().is_behind_any(before.epoch())
+    {
+        return Some(Violation::Backwards { before: before.clone(), after: after.clone() });
+    }
+    let covered = super::permit::covers(before.range(), later.overlapping(before.range()).map(Region::range));
+    (!covered).then(|| Violation::Hole { region: before.clone() })
+}
