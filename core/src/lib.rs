@@ -1,4 +1,5 @@
 //! PLACEHOLDER
+mod admin;
 mod codec;
 mod epoch;
 mod ids;
@@ -18,6 +19,7 @@ mod sync;
 mod generated;
 use generated::regionmeta::wire;
 
+pub use admin::{AdminCommand, AdminError, BatchSplit, ChangeKind, Outcome, PeerChange, SplitRequest};
 pub use codec::{DecodeError, ENVELOPE_BYTES, FORMAT_VERSION, Record, RecordKind};
 pub use epoch::{AdminKind, EpochHalves, EpochOverflow, EpochRule, RegionEpoch};
 pub use ids::{ClusterId, LogIndex, PeerId, RegionId, Sequence, StoreId, Term};
