@@ -1,0 +1,114 @@
+//! [`EmbeddedPd`]: a placement driver inside the process, for one machine, for tests and for the demo.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use regionmeta::{Changeset, ClusterId, KeyRange, Region, RegionId, StoreId, StoreMeta};
+
+use super::{PdClient, PdError, StoreInfo};
+
+/// A placement driver in memory. Its region map is a [`StoreMeta`], and holds the very descriptors that stores report.
+#[derive(Debug)]
+pub struct EmbeddedPd {
+    cluster_id: ClusterId,
+    regions: StoreMeta,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    bootstrapped: bool,
+    last_id: u64,
+    stores: BTreeMap<StoreId, StoreInfo>,
+}
+
+impl EmbeddedPd {
+    /// A driver of a cluster that nobody has bootstrapped.
+    #[must_use]
+    pub fn new(cluster_id: ClusterId) -> Self {
+        let state = State { bootstrapped: false, last_id: 0, stores: BTreeMap::new() };
+        Self { cluster_id, regions: StoreMeta::new(None), state: Mutex::new(state) }
+    }
+
+    /// The stores that registered, by id.
+    #[must_use]
+    pub fn stores(&self) -> Vec<StoreInfo> {
+        self.lock().stores.values().cloned().collect()
+    }
+
+    /// The regions as PD knows them.
+    #[must_use]
+    pub fn regions(&self) -> &StoreMeta {
+        &self.regions
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl PdClient for EmbeddedPd {
+    fn cluster_id(&self) -> ClusterId {
+        self.cluster_id
+    }
+
+    fn alloc_id(&self) -> Result<u64, PdError> {
+        let mut state = self.lock();
+        state.last_id = state.last_id.checked_add(1).ok_or_else(|| PdError::Refused("out of ids".to_owned()))?;
+        Ok(state.last_id)
+    }
+
+    fn is_bootstrapped(&self) -> Result<bool, PdError> {
+        Ok(self.lock().bootstrapped)
+    }
+
+    fn bootstrap(&self, store: &StoreInfo, region: &Region) -> Result<(), PdError> {
+        check_bootstrap(store, region)?;
+        let mut state = self.lock();
+        if state.bootstrapped {
+            return Err(PdError::AlreadyBootstrapped);
+        }
+        let refused = |refusal: regionmeta::Refusal| PdError::Refused(refusal.to_string());
+        self.regions.prepare(Changeset::new().create(region.clone())).map_err(refused)?.publish();
+        state.stores.insert(store.id, store.clone());
+        state.bootstrapped = true;
+        Ok(())
+    }
+
+    fn put_store(&self, store: &StoreInfo) -> Result<(), PdError> {
+        let mut state = self.lock();
+        if !state.bootstrapped {
+            return Err(PdError::NotBootstrapped);
+        }
+        if store.id.get() == 0 {
+            return Err(PdError::Refused("store id is 0".to_owned()));
+        }
+        state.stores.insert(store.id, store.clone());
+        Ok(())
+    }
+
+    fn get_region(&self, key: &[u8]) -> Result<Option<Region>, PdError> {
+        Ok(self.regions.snapshot().locate(key).map(|entry| entry.region().clone()))
+    }
+
+    fn get_region_by_id(&self, id: RegionId) -> Result<Option<Region>, PdError> {
+        Ok(self.regions.snapshot().get(id).map(|entry| entry.region().clone()))
+    }
+}
+
+/// What PD demands of the first region (spec section 3.5). Zero ids cannot occur: no [`Region`] has them.
+fn check_bootstrap(store: &StoreInfo, region: &Region) -> Result<(), PdError> {
+    let refuse = |why: String| Err(PdError::Refused(why));
+    if store.id.get() == 0 {
+        return refuse("store id is 0".to_owned());
+    }
+    if region.range() != KeyRange::ALL {
+        return refuse(format!("the first region must own every key, not {}", region.range()));
+    }
+    let mut peers = region.peers();
+    match (peers.next(), peers.next()) {
+        (Some(peer), None) if peer.store_id == store.id => Ok(()),
+        (Some(peer), None) => refuse(format!("the peer is on store {}, the store is {}", peer.store_id, store.id)),
+        _ => refuse(format!("the first region has {} peers instead of one", region.peers().len())),
+    }
+}

@@ -1,0 +1,101 @@
+//! Where Raft states are kept. The log is the host's; this library needs the few records that bootstrap, recovery and
+//! destruction touch.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use regionmeta::layout::{RAFT_STATE_SUFFIX, REGION_RAFT_RANGE, decode_region_raft_key, raft_log_key, raft_state_key};
+use regionmeta::{EndKey, KeyRange, LogIndex, RaftState, RegionId};
+
+use crate::records::{self, ReadError};
+use crate::storage::{Durability, Family, Storage, StorageError};
+
+/// The host's Raft engine, as far as region metadata needs it. Every write is durable when it returns.
+pub trait RaftEngine: Send + Sync + fmt::Debug {
+    /// The raft state of a region, if it has one.
+    ///
+    /// # Errors
+    /// [`ReadError`] if it cannot be read or is damaged.
+    fn raft_state(&self, region: RegionId) -> Result<Option<RaftState>, ReadError>;
+
+    /// The raft states of all regions, in one pass: what recovery asks for.
+    ///
+    /// # Errors
+    /// [`ReadError`] if one cannot be read or is damaged.
+    fn raft_states(&self) -> Result<HashMap<RegionId, RaftState>, ReadError>;
+
+    /// Replaces the raft state of a region, synced.
+    ///
+    /// # Errors
+    /// [`StorageError`]; the outcome is then unknown.
+    fn put_raft_state(&self, region: RegionId, state: &RaftState) -> Result<(), StorageError>;
+
+    /// Removes raft state and log of a region, synced. Doing it again changes nothing.
+    ///
+    /// # Errors
+    /// [`StorageError`]; the outcome is then unknown.
+    fn clean(&self, region: RegionId) -> Result<(), StorageError>;
+}
+
+/// Raft states in the raft family of the same storage, under TiKV's keys: for hosts without a log engine of their own.
+#[derive(Debug)]
+pub struct StorageRaftEngine<S> {
+    storage: Arc<S>,
+}
+
+impl<S: Storage> StorageRaftEngine<S> {
+    /// Keeps raft states in `storage`.
+    pub fn new(storage: Arc<S>) -> Self {
+        Self { storage }
+    }
+}
+
+impl<S: Storage> RaftEngine for StorageRaftEngine<S> {
+    fn raft_state(&self, region: RegionId) -> Result<Option<RaftState>, ReadError> {
+        records::read(&*self.storage, Family::Raft, &raft_state_key(region))
+    }
+
+    fn raft_states(&self) -> Result<HashMap<RegionId, RaftState>, ReadError> {
+        let mut states = HashMap::new();
+        let mut outcome = Ok(());
+        self.storage.scan(Family::Raft, REGION_RAFT_RANGE, &mut |key, value| {
+            // Other lengths are log entries, other suffixes are not the Raft engine's.
+            let Ok((region, RAFT_STATE_SUFFIX)) = decode_region_raft_key(key) else { return ControlFlow::Continue(()) };
+            match records::decode(Family::Raft, key, value) {
+                Ok(state) => {
+                    states.insert(region, state);
+                    ControlFlow::Continue(())
+                }
+                Err(error) => {
+                    outcome = Err(error);
+                    ControlFlow::Break(())
+                }
+            }
+        })?;
+        outcome.map(|()| states)
+    }
+
+    fn put_raft_state(&self, region: RegionId, state: &RaftState) -> Result<(), StorageError> {
+        let mut batch = self.storage.batch();
+        records::put(&*self.storage, &mut batch, Family::Raft, &raft_state_key(region), state)?;
+        self.storage.write(batch, Durability::Synced)
+    }
+
+    fn clean(&self, region: RegionId) -> Result<(), StorageError> {
+        let mut batch = self.storage.batch();
+        let mut deleted = self.storage.delete(&mut batch, Family::Raft, &raft_state_key(region));
+        let first = raft_log_key(region, LogIndex::new(0));
+        let end = raft_state_key(region);
+        let log = KeyRange::new(&first, EndKey::Finite(&end));
+        self.storage.scan(Family::Raft, log, &mut |key, _| {
+            if deleted.is_ok() {
+                deleted = self.storage.delete(&mut batch, Family::Raft, key);
+            }
+            if deleted.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        })?;
+        deleted?;
+        self.storage.write(batch, Durability::Synced)
+    }
+}

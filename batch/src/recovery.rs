@@ -1,0 +1,184 @@
+//! Recovery: from the records on disk to a published map (spec section 4).
+//!
+//! 1. **Scan.** Region states and apply states are read in two ordered scans; decoding, the expensive part, is spread over
+//!    threads.
+//! 2. **Check.** What recovery builds on must prove itself: integrity, identity, a peer on this store, no overlap, apply
+//!    states that are not behind their truncation. A record that does not is an error that names it; nothing is skipped and
+//!    nothing is guessed (I8).
+//! 3. **Repair.** What a crash can leave half-done is finished: a destroyed peer's leftovers, a snapshot whose raft state is
+//!    not in the Raft engine yet.
+//! 4. **Build.** All regions are published at once.
+//!
+//! Nothing is written before every record has passed its checks. Doing it again changes nothing.
+
+mod repair;
+mod scan;
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use regionmeta::layout::region_state_key;
+use regionmeta::{ApplyState, KeyBuf, PeerState, RaftState, Refusal, Region, RegionId, StoreId, StoreIdent, StoreMeta};
+
+use crate::raft_engine::RaftEngine;
+use crate::records::ReadError;
+use crate::storage::{Family, RecordAt, Storage, StorageError};
+
+/// What recovery found, and how long each phase took.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct RecoveryReport {
+    /// Live regions, now published.
+    pub regions: usize,
+    /// Records of peers that are gone; they stay.
+    pub tombstones: usize,
+    /// Regions whose snapshot data is still to be ingested: the host resumes that.
+    pub applying: Vec<RegionId>,
+    /// Regions that wait for their merge target or a rollback: the host re-checks the merge.
+    pub merging: Vec<RegionId>,
+    /// Regions that wait for their data: the host asks the leader for a snapshot.
+    pub unavailable: Vec<RegionId>,
+    /// Destroyed peers whose Raft records had been left by a crash, now cleaned.
+    pub destroys_finished: usize,
+    /// Snapshots whose raft state had not reached the Raft engine, now there.
+    pub snapshots_finished: usize,
+    /// Apply states without a region: what a peer left that was never initialized. They are not touched.
+    pub orphan_apply_states: usize,
+    /// Stored bytes of region states, keys included.
+    pub region_state_bytes: u64,
+    /// Reading and decoding.
+    pub scan_time: Duration,
+    /// Checking, and finishing what a crash had interrupted.
+    pub repair_time: Duration,
+    /// Building the indexes.
+    pub build_time: Duration,
+}
+
+impl RecoveryReport {
+    /// All phases together.
+    #[must_use]
+    pub fn total_time(&self) -> Duration {
+        self.scan_time + self.repair_time + self.build_time
+    }
+}
+
+/// Why a store was not recovered. Each names the record, and nothing was changed unless a repair itself failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[expect(missing_docs, reason = "the message of each variant describes its fields")]
+pub enum RecoveryError {
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    #[error("{}{error}", region.map(|region| format!("region {region}: ")).unwrap_or_default())]
+    Damaged { region: Option<RegionId>, error: ReadError },
+    #[error("family {family} has {key} among its region records: {cause}")]
+    UnknownKey { family: Family, key: KeyBuf, cause: regionmeta::layout::LayoutError },
+    #[error("region {region}: {at} holds {found}: it was stored under a foreign key")]
+    Misplaced { region: RegionId, at: RecordAt, found: Region },
+    #[error("{region} has no peer on store {store}: the record is another store's")]
+    Foreign { region: Region, store: StoreId },
+    #[error("region {region}: applied index {} is behind the truncated index {}", state.applied_index, state.truncated.index)]
+    ApplyBehindTruncation { region: RegionId, state: ApplyState },
+    #[error("region {region}: last log index {} is behind the truncated index {}", raft.last_index, apply.truncated.index)]
+    LogBehindTruncation { region: RegionId, raft: RaftState, apply: ApplyState },
+    #[error("region {region} is Applying, and the raft state of its snapshot is missing")]
+    SnapshotStateMissing { region: RegionId },
+    #[error("the regions on disk contradict one another: {0}")]
+    Tiling(Refusal),
+}
+
+impl RecoveryError {
+    fn at(region: RegionId) -> impl FnOnce(ReadError) -> Self {
+        move |error| Self::Damaged { region: Some(region), error }
+    }
+}
+
+impl From<ReadError> for RecoveryError {
+    fn from(error: ReadError) -> Self {
+        Self::Damaged { region: None, error }
+    }
+}
+
+/// A recovered store.
+#[derive(Debug)]
+pub(crate) struct Recovered {
+    pub(crate) meta: StoreMeta,
+    pub(crate) apply_states: HashMap<RegionId, ApplyState>,
+    pub(crate) report: RecoveryReport,
+}
+
+/// Recovers the store from its records.
+pub(crate) fn recover(
+    storage: &impl Storage,
+    raft: &dyn RaftEngine,
+    ident: StoreIdent,
+    threads: usize,
+) -> Result<Recovered, RecoveryError> {
+    let started = Instant::now();
+    let mut found = scan::scan(storage, raft, threads)?;
+    let mut report = RecoveryReport { region_state_bytes: found.region_state_bytes, ..RecoveryReport::default() };
+    report.scan_time = started.elapsed();
+
+    let started = Instant::now();
+    check_all(&found, ident.store_id)?;
+    repair::finish_what_crashed(storage, raft, &mut found, &mut report)?;
+    report.repair_time = started.elapsed();
+
+    let started = Instant::now();
+    let (tombstones, live): (Vec<_>, Vec<_>) = found.regions.into_iter().partition(|region| !region.state().is_live());
+    classify(&mut report, &live, &tombstones);
+    let apply_states: HashMap<_, _> = live
+        .iter()
+        .map(|region| (region.id(), found.apply_states.remove(&region.id()).unwrap_or(ApplyState::INITIAL)))
+        .collect();
+    report.orphan_apply_states = found.apply_states.len();
+    let buried = tombstones.iter().map(|region| (region.id(), region.peer_on(ident.store_id).map(|peer| peer.id)));
+    let meta = StoreMeta::recover(Some(ident.store_id), live, buried).map_err(RecoveryError::Tiling)?;
+    report.build_time = started.elapsed();
+    tracing::info!(regions = report.regions, tombstones = report.tombstones, time = ?report.total_time(), "recovered");
+    Ok(Recovered { meta, apply_states, report })
+}
+
+fn classify(report: &mut RecoveryReport, live: &[Region], tombstones: &[Region]) {
+    report.regions = live.len();
+    report.tombstones = tombstones.len();
+    for region in live {
+        match region.state() {
+            PeerState::Applying => report.applying.push(region.id()),
+            PeerState::Merging => report.merging.push(region.id()),
+            PeerState::Unavailable => report.unavailable.push(region.id()),
+            PeerState::Normal | PeerState::Tombstone => {}
+        }
+    }
+}
+
+fn check_all(found: &scan::Found, store: StoreId) -> Result<(), RecoveryError> {
+    for region in found.regions.iter().filter(|region| region.state().is_live()) {
+        if region.peer_on(store).is_none() {
+            return Err(RecoveryError::Foreign { region: region.clone(), store });
+        }
+        if let Some(state) = found.apply_states.get(&region.id()) {
+            check_positions(region, *state, found.raft_states.get(&region.id()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Of spec section 1.5 what can be judged without the log itself.
+fn check_positions(region: &Region, apply: ApplyState, raft: Option<&RaftState>) -> Result<(), RecoveryError> {
+    let id = region.id();
+    if apply.applied_index < apply.truncated.index {
+        return Err(RecoveryError::ApplyBehindTruncation { region: id, state: apply });
+    }
+    // While a snapshot is being applied the Raft engine is behind on purpose: the repair brings it up.
+    match raft.filter(|_| region.state() != PeerState::Applying) {
+        Some(raft) if raft.last_index < apply.truncated.index => {
+            Err(RecoveryError::LogBehindTruncation { region: id, raft: *raft, apply })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Where a region's state stands, for errors.
+fn region_state_at(region: RegionId) -> RecordAt {
+    RecordAt { family: Family::Raft, key: region_state_key(region).as_slice().into() }
+}
