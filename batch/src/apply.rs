@@ -8,8 +8,8 @@ use std::collections::HashMap;
 
 use regionmeta::layout::region_state_key;
 use regionmeta::{
-    AdminCommand, AdminError, ApplyState, Change, Changeset, LogPosition, Outcome, PeerId, PeerState, Reason, Refusal,
-    Region, RegionEpoch, RegionId, Removal, Sequence,
+    AdminCommand, AdminError, ApplyState, Change, Changeset, LogIndex, LogPosition, Outcome, PeerId, PeerState, Reason,
+    Refusal, Region, RegionEpoch, RegionId, Removal, Sequence,
 };
 
 use crate::poison::Poisoned;
@@ -105,6 +105,13 @@ impl<'a, S: Storage> ApplyBatch<'a, S> {
             Some(Pending { after: After::Destroyed(_), .. }) => None,
             None => self.store.meta().snapshot().get(id).map(|entry| entry.region().clone()),
         }
+    }
+
+    /// The last entry of a region that was applied, those of this batch included.
+    #[must_use]
+    pub fn applied_index(&self, id: RegionId) -> LogIndex {
+        let here = self.pending.get(&id).map(|pending| pending.apply);
+        here.unwrap_or_else(|| self.store.apply_state(id)).applied_index
     }
 
     /// The storage's own batch, for the host's data of the entry that is being applied.

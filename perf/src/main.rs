@@ -1,1 +1,42 @@
-fn main() {}
+//! The load driver of regionmeta. `./dev demo` and `./dev perf` run it; each subcommand says what it does with `--help`.
+
+mod demo;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Drives regionmeta on this machine: the demo, and measurements.
+#[derive(Parser, Debug)]
+#[command(name = "regionmeta-perf", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// From an empty directory to a recovered store: bootstrap, split, serve, kill -9, recover, prove.
+    Demo(demo::Arguments),
+    /// The process that the demo starts and kills.
+    #[command(hide = true)]
+    DemoChild(demo::ChildArguments),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Demo(arguments) => demo::run(&arguments),
+        Command::DemoChild(arguments) => demo::run_child(&arguments),
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
