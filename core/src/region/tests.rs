@@ -87,6 +87,17 @@ fn a_draft_that_breaks_i13_is_refused_with_the_error_of_its_own() {
     }
 }
 
+/// The empty key sorts first, and on the wire it means unbounded. A draft that ended there, which no key can be before, was
+/// once built into a region that owned every key from its start on.
+#[test]
+fn an_empty_end_key_made_by_hand_does_not_become_the_unbounded_end() {
+    for start in [&b""[..], b"b"] {
+        let range = KeyRange::new(start, EndKey::Finite(b""));
+        let error = RegionError::EmptyRange { region: ID, start: start.into(), end: b"".as_slice().into() };
+        assert_eq!(RegionDraft { range, ..plain() }.build(), Err(error));
+    }
+}
+
 #[test]
 fn a_merge_state_is_refused_where_it_does_not_belong() {
     let target = neighbour().build().unwrap();
