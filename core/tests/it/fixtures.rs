@@ -17,7 +17,7 @@ fn fixture(version: u16, record: &Stored) -> (Vec<u8>, Vec<u8>) {
 }
 
 fn unhex(line: &str) -> Vec<u8> {
-    assert!(line.len() % 2 == 0, "{line}");
+    assert!(line.len().is_multiple_of(2), "{line}");
     (0..line.len()).step_by(2).map(|at| u8::from_str_radix(&line[at..at + 2], 16).unwrap()).collect()
 }
 
