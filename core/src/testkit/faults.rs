@@ -1,9 +1,9 @@
 //! [`Fault`]: the mistakes that a changeset can make, each planted on purpose beside changes that are right.
 
-use super::history::settled;
+use super::history::{TRIES, settled};
 use super::{History, Model, Objection};
 use crate::epoch::RegionEpoch;
-use crate::ids::{RegionId, Sequence};
+use crate::ids::{PeerId, RegionId, Sequence};
 use crate::keys::{EndKey, KeyRange};
 use crate::meta::{Change, Changeset, Reason, Removal};
 use crate::peer::{Peer, PeerState};
@@ -138,18 +138,28 @@ impl History {
         Some(changeset.with(again))
     }
 
-    /// With the very peer that was destroyed, with an earlier one, or with none on this store.
+    /// With the very peer that was destroyed, with an earlier one, or with none on this store. In a hole if chance finds one,
+    /// so that nothing else speaks against it.
     fn resurrect(&mut self, model: &Model, changeset: Changeset) -> Option<Changeset> {
         let (&id, &destroyed) = self.rng.choice(model.graves())?;
-        let new = self.new_region(id.get(), KeyRange::ALL)?;
-        let mut draft = new.to_draft();
-        let own = self.own_peer(&new)?;
-        match self.rng.u8(0..3) {
-            0 => draft.peers.iter_mut().filter(|peer| peer.id == own).for_each(|peer| peer.id = destroyed),
-            1 => draft.peers.iter_mut().filter(|peer| peer.id == own).for_each(|peer| peer.id = 1.into()),
-            _ => draft.peers = vec![Peer::voter(own, 77.into())],
+        let earlier = PeerId::new(1);
+        let peers = [
+            Peer::voter(destroyed, self.store),
+            Peer::voter(earlier, self.store),
+            Peer::voter(id.get().into(), 77.into()),
+        ];
+        let peer = self.rng.choice(peers)?;
+        let mut back = None;
+        for _ in 0..TRIES {
+            let (start, end) = self.range();
+            let mut draft = RegionDraft::new(id, KeyRange::from_wire(&start, &end), RegionEpoch::INITIAL, vec![peer]);
+            draft.epoch.version = self.next_id();
+            back = Some(changeset.clone().create(draft.build().ok()?));
+            if back.as_ref().is_some_and(|back| model.objections(back).len() == 1) {
+                break;
+            }
         }
-        Some(changeset.create(draft.build().ok()?))
+        back
     }
 
     fn touch_reserved(&mut self, model: &Model, changeset: Changeset) -> Option<Changeset> {

@@ -14,13 +14,13 @@ use crate::region::{MergeState, Region, RegionDraft};
 const KEYS: u8 = 16;
 const STORES: u64 = 5;
 /// How often a random change is tried before a shorter changeset will do.
-const TRIES: usize = 8;
+pub(super) const TRIES: usize = 8;
 
 /// Changes computed from a [`Model`]. The same seed and the same states give the same changes.
 #[derive(Debug)]
 pub struct History {
     pub(super) rng: Rng,
-    store: StoreId,
+    pub(super) store: StoreId,
     last_id: u64,
 }
 
@@ -76,7 +76,7 @@ impl History {
     }
 
     /// Start and end on the wire.
-    fn range(&mut self) -> (Vec<u8>, Vec<u8>) {
+    pub(super) fn range(&mut self) -> (Vec<u8>, Vec<u8>) {
         let (a, b) = (self.key(), self.key());
         match a.cmp(&b) {
             std::cmp::Ordering::Less => (a, b),
