@@ -12,6 +12,8 @@ mod raft;
 mod region;
 mod store_ident;
 mod sync;
+#[cfg(feature = "testkit")]
+pub mod testkit;
 
 #[rustfmt::skip]
 #[allow(warnings, clippy::all, clippy::indexing_slicing, clippy::unwrap_used, clippy::panic, clippy::undocumented_unsafe_blocks, clippy::host_endian_bytes, clippy::expect_used, unsafe_code, missing_docs, missing_debug_implementations, unreachable_pub, rust_2018_idioms, unsafe_op_in_unsafe_fn)]

@@ -6,7 +6,7 @@ use triomphe::ThinArc;
 use super::{MergeState, PEERS_MAX, REGION_BYTES_MAX, Region, RegionError, check};
 use crate::epoch::RegionEpoch;
 use crate::ids::RegionId;
-use crate::keys::{KEY_BYTES_MAX, KeyRange};
+use crate::keys::{EndKey, KEY_BYTES_MAX, KeyBuf, KeyRange};
 use crate::peer::{Peer, PeerState};
 use crate::wire;
 
@@ -56,6 +56,7 @@ impl<'a> RegionDraft<'a> {
     /// [`RegionError`] if the draft breaks I13 or exceeds a size limit.
     pub fn build(&self) -> Result<Region, RegionError> {
         self.check_lengths()?;
+        self.check_end()?;
         let mut builder = FlatBufferBuilder::with_capacity(256);
         let root = self.write(&mut builder);
         builder.finish_minimal(root);
@@ -83,6 +84,17 @@ impl<'a> RegionDraft<'a> {
             return Err(RegionError::TooLong { bytes: self.encryption_meta.len(), max: REGION_BYTES_MAX });
         }
         Ok(())
+    }
+
+    /// An end that is the empty key would be read back as the unbounded end. Every other empty range is found in the bytes.
+    fn check_end(&self) -> Result<(), RegionError> {
+        match self.range.end {
+            EndKey::Finite(&[]) => {
+                let (start, end) = (self.range.start.into(), KeyBuf::default());
+                Err(RegionError::EmptyRange { region: self.id, start, end })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Writes the table. Absent means default for every field, so that the usual region is as short as it can be.

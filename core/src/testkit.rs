@@ -1,0 +1,10 @@
+//! The slow, obvious twin of [`StoreMeta`](crate::StoreMeta), and random histories to drive both with. Shared by the tests,
+//! benches and fuzz targets of this workspace; behind the feature `testkit`, outside every promise of compatibility.
+
+mod faults;
+mod history;
+mod model;
+
+pub use self::faults::Fault;
+pub use self::history::History;
+pub use self::model::{Model, Objection};

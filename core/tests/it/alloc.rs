@@ -1,0 +1,71 @@
+//! The global allocator of this binary: the system's, with a count of what each thread asks for.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+/// What one thread asked the allocator for. A reallocation counts as one of its whole new size.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Allocated {
+    pub(crate) times: u64,
+    pub(crate) bytes: u64,
+}
+
+thread_local! {
+    // Constant and without a destructor: touching it neither allocates nor registers anything.
+    static SO_FAR: Cell<Allocated> = const { Cell::new(Allocated { times: 0, bytes: 0 }) };
+}
+
+/// Runs `work` and says what it allocated on this thread.
+pub(crate) fn count<T>(work: impl FnOnce() -> T) -> (Allocated, T) {
+    let before = SO_FAR.get();
+    let result = work();
+    let after = SO_FAR.get();
+    (Allocated { times: after.times - before.times, bytes: after.bytes - before.bytes }, result)
+}
+
+fn note(size: usize) {
+    let Allocated { times, bytes } = SO_FAR.get();
+    SO_FAR.set(Allocated { times: times + 1, bytes: bytes + size as u64 });
+}
+
+#[derive(Debug)]
+struct Counting;
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+// SAFETY: every call goes to `System` with the caller's arguments unchanged, so its contract is the system's; `note` only
+// changes two numbers of the calling thread.
+#[expect(unsafe_code, reason = "there is no safe way to count allocations")]
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        note(layout.size());
+        // SAFETY: the caller's promise about `layout` is passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        note(layout.size());
+        // SAFETY: the caller's promise about `layout` is passed on.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        note(new_size);
+        // SAFETY: the caller's promises about all three are passed on.
+        unsafe { System.realloc(pointer, layout, new_size) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promises about both are passed on.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[test]
+fn the_counter_counts() {
+    let (allocated, buffer) = count(|| std::hint::black_box(Vec::<u8>::with_capacity(1000)));
+    assert_eq!(allocated, Allocated { times: 1, bytes: 1000 });
+    let (allocated, ()) = count(|| drop(buffer));
+    assert_eq!(allocated, Allocated::default());
+}

@@ -1,0 +1,20 @@
+//! The proof of package `regionmeta`, through its public API alone.
+//!
+//! Random tests print their seed; `REGIONMETA_SEED=n` replays it.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests fail by panicking; clippy knows test functions, not their helpers"
+)]
+
+mod alloc;
+mod codec;
+mod examples;
+mod fixtures;
+mod meta;
+mod readers;
+mod records;
+mod seed;
