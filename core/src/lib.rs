@@ -91,6 +91,14 @@ pub mod testkit;
 mod generated;
 use generated::regionmeta::wire;
 
+// What the READMEs show compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme_of_the_package {}
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+mod readme_of_the_repository {}
+
 pub use admin::{AdminCommand, AdminError, BatchSplit, ChangeKind, Outcome, PeerChange, SplitRequest};
 pub use codec::{DecodeError, ENVELOPE_BYTES, FORMAT_VERSION, Record, RecordKind};
 pub use epoch::{AdminKind, EpochHalves, EpochOverflow, EpochRule, RegionEpoch};

@@ -1,0 +1,87 @@
+//! The demo as a person runs it: its exit code, its JSON, and what it refuses.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may stop at the first surprise")]
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn demo(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_regionmeta-perf")).arg("demo").args(arguments).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn number(report: &Value, name: &str) -> u64 {
+    report[name].as_f64().unwrap_or_else(|| panic!("{name} is missing in {report}")) as u64
+}
+
+#[test]
+fn a_killed_store_comes_back_whole_and_the_report_says_so() {
+    let parent = tempfile::tempdir().unwrap();
+    let store = parent.path().join("store");
+    let output = demo(&[
+        "--regions",
+        "700",
+        "--seconds",
+        "1",
+        "--json",
+        "--keep",
+        "--seed",
+        "7",
+        "--dir",
+        store.to_str().unwrap(),
+    ]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(number(&report, "regions") >= 700);
+    for positive in
+        ["reads_per_sec", "changes_per_sec", "acknowledged", "recovered", "recovery_ms", "recovery_regions_per_sec"]
+    {
+        assert!(number(&report, positive) > 0, "{positive} in {report}");
+    }
+    for zero in ["lost", "violations"] {
+        assert_eq!(number(&report, zero), 0, "{zero} in {report}");
+    }
+    for percentile in ["p50", "p99", "p999"] {
+        assert!(number(&report["read_ns"], percentile) > 0, "{percentile} in {report}");
+    }
+    assert!(store.join("CURRENT").exists(), "--keep keeps the store");
+}
+
+#[test]
+fn without_keep_nothing_is_left() {
+    let parent = tempfile::tempdir().unwrap();
+    let store = parent.path().join("store");
+    let output = demo(&["--regions", "1", "--seconds", "1", "--dir", store.to_str().unwrap()]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let table = text(&output.stdout);
+    assert!(table.contains("violations            0") && table.contains("lost                  0"), "{table}");
+    assert!(!store.exists());
+}
+
+#[test]
+fn what_the_demo_refuses_it_leaves_alone() {
+    let full = tempfile::tempdir().unwrap();
+    std::fs::write(full.path().join("precious"), "data").unwrap();
+    let file = full.path().join("precious");
+    let missing = full.path().join("no").join("such").join("parent");
+    for (directory, why) in
+        [(full.path(), "is not empty"), (&file, "Not a directory"), (missing.as_path(), "No such file")]
+    {
+        let output = demo(&["--regions", "10", "--seconds", "1", "--dir", directory.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+        assert!(text(&output.stderr).contains(why), "{}", text(&output.stderr));
+        assert!(output.stdout.is_empty());
+    }
+    assert_eq!(listing(full.path()), ["precious"]);
+    for usage in [["--regions", "0"], ["--seconds", "0"], ["--regions", "many"]] {
+        assert_eq!(demo(&usage).status.code(), Some(2), "{usage:?}");
+    }
+}
+
+fn listing(directory: &Path) -> Vec<String> {
+    std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
