@@ -92,8 +92,11 @@ pub(crate) fn open<'a>(kind: RecordKind, key: &[u8], value: &'a [u8]) -> Result<
     if stored != computed {
         return Err(DecodeError::Checksum { stored, computed });
     }
-    if version == 0 || version > FORMAT_VERSION || reserved != 0 {
+    if version == 0 || version > FORMAT_VERSION {
         return Err(DecodeError::UnknownVersion { found: version });
+    }
+    if reserved != 0 {
+        return Err(DecodeError::Invalid { record: "header", what: "the reserved byte is not 0" });
     }
     if found_kind != kind as u8 {
         return Err(DecodeError::Kind { expected: kind, found: found_kind });

@@ -30,6 +30,10 @@ pub enum Refusal {
     Stale { region: RegionId, base: Sequence, found: Region, changed_at: Sequence },
     #[error("{new} would go back behind {current}")]
     EpochBack { current: Region, new: Region },
+    #[error(
+        "{new} owns other keys than {current} at the same version: only a split, a merge or a snapshot moves a range"
+    )]
+    RangeMoved { current: Region, new: Region },
     #[error("{new} takes over keys of {current} and must have a larger version")]
     NotNewer { current: Region, new: Region },
     #[error("{new} overlaps {other}, which the changeset leaves as it is")]
@@ -201,10 +205,21 @@ fn check_base(index: &Index, change: &Change) -> Result<(), Refusal> {
         let (found, changed_at) = (current.region().clone(), current.changed_at());
         return Err(Refusal::Stale { region: id, base, found, changed_at });
     }
-    match change.after().filter(|after| after.epoch().is_behind_any(current.region().epoch())) {
-        Some(new) => Err(Refusal::EpochBack { current: current.region().clone(), new: new.clone() }),
-        None => Ok(()),
+    change.after().map_or(Ok(()), |after| check_step(current.region(), after))
+}
+
+/// From one version of a region to the next: no half of the epoch sinks, and a range moves only together with the version.
+fn check_step(current: &Region, new: &Region) -> Result<(), Refusal> {
+    let both = || (current.clone(), new.clone());
+    if new.epoch().is_behind_any(current.epoch()) {
+        let (current, new) = both();
+        return Err(Refusal::EpochBack { current, new });
     }
+    if new.range() != current.range() && new.epoch().version == current.epoch().version {
+        let (current, new) = both();
+        return Err(Refusal::RangeMoved { current, new });
+    }
+    Ok(())
 }
 
 /// The regions after the changeset by start key, none overlapping another.

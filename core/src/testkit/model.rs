@@ -18,6 +18,7 @@ pub enum Objection {
     Stale,
     EpochBack,
     NotNewer,
+    RangeMoved,
     Overlap,
     Hole,
     NotLive,
@@ -36,6 +37,7 @@ impl Objection {
             Refusal::Stale { .. } => Self::Stale,
             Refusal::EpochBack { .. } => Self::EpochBack,
             Refusal::NotNewer { .. } => Self::NotNewer,
+            Refusal::RangeMoved { .. } => Self::RangeMoved,
             Refusal::Overlap { .. } => Self::Overlap,
             Refusal::Hole { .. } => Self::Hole,
             Refusal::NotLive { .. } => Self::NotLive,
@@ -116,8 +118,13 @@ impl Model {
             (Some(_), None) => Some(Objection::Exists),
             (Some((_, changed_at)), Some(base)) if *changed_at != base => Some(Objection::Stale),
             (Some((current, _)), Some(_)) => {
-                let (old, new) = (current.epoch(), change.after()?.epoch());
-                (new.conf_ver < old.conf_ver || new.version < old.version).then_some(Objection::EpochBack)
+                let after = change.after()?;
+                let (old, new) = (current.epoch(), after.epoch());
+                if new.conf_ver < old.conf_ver || new.version < old.version {
+                    return Some(Objection::EpochBack);
+                }
+                let same_keys = after.start_key() == current.start_key() && after.end_key() == current.end_key();
+                (!same_keys && new.version == old.version).then_some(Objection::RangeMoved)
             }
         }
     }
