@@ -22,8 +22,10 @@ pub enum Fault {
     LeavesHole,
     /// Lowers one half of the epoch.
     EpochBack,
-    /// Takes over a neighbour without a larger version.
+    /// Takes over keys of another region without a larger version.
     NotNewer,
+    /// Gives part of its range away and keeps its version.
+    RangeMoved,
     /// Changes one region twice.
     ChangedTwice,
     /// Brings back a destroyed peer.
@@ -40,13 +42,14 @@ pub enum Fault {
 
 impl Fault {
     /// Every fault.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::WrongBase,
         Self::OverlapsNeighbour,
         Self::OverlapsFurther,
         Self::LeavesHole,
         Self::EpochBack,
         Self::NotNewer,
+        Self::RangeMoved,
         Self::ChangedTwice,
         Self::Resurrects,
         Self::Reserved,
@@ -64,6 +67,7 @@ impl Fault {
             Self::LeavesHole => Objection::Hole,
             Self::EpochBack => Objection::EpochBack,
             Self::NotNewer => Objection::NotNewer,
+            Self::RangeMoved => Objection::RangeMoved,
             Self::ChangedTwice => Objection::ChangedTwice,
             Self::Resurrects => Objection::Tombstoned,
             Self::Reserved => Objection::Reserved,
@@ -123,7 +127,9 @@ impl History {
             }
             Fault::LeavesHole => self.leave_hole(changeset, region, base),
             Fault::EpochBack => self.epoch_back(changeset, region, base),
-            Fault::NotNewer => take_over(model, changeset, region, base),
+            Fault::NotNewer if self.rng.bool() => take_over(model, changeset, region, base),
+            Fault::NotNewer => self.split_in_two(changeset, region, base, (1, 0)),
+            Fault::RangeMoved => self.split_in_two(changeset, region, base, (0, 1)),
             Fault::NotLive => {
                 let tombstone = RegionDraft { state: PeerState::Tombstone, ..region.to_draft() }.build().ok()?;
                 Some(changeset.update(base, tombstone, Reason::ChangePeer))
@@ -189,6 +195,25 @@ impl History {
         Some(changeset.update(base, cut, Reason::Split))
     }
 
+    /// A split whose left part, the derived region, and right part, the new one, move their versions by so much.
+    fn split_in_two(
+        &mut self,
+        changeset: Changeset,
+        region: &Region,
+        base: Sequence,
+        (left_by, right_by): (u64, u64),
+    ) -> Option<Changeset> {
+        let middle = [region.start_key(), &[0]].concat();
+        let left = KeyRange::new(region.start_key(), EndKey::Finite(&middle));
+        let epoch = region.epoch().with_version_moved(left_by).ok()?;
+        let left = RegionDraft { range: left, epoch, ..settled(region) }.build().ok()?;
+        let right = self.next_id();
+        let right = self.new_region(right, KeyRange::new(&middle, region.end_key()))?;
+        let epoch = region.epoch().with_version_moved(right_by).ok()?;
+        let right = RegionDraft { epoch, ..right.to_draft() }.build().ok()?;
+        Some(changeset.update(base, left, Reason::Split).create(right))
+    }
+
     /// One half sinks; the other may rise, which does not make up for it.
     fn epoch_back(&mut self, changeset: Changeset, region: &Region, base: Sequence) -> Option<Changeset> {
         let RegionEpoch { conf_ver, version } = region.epoch();
@@ -209,6 +234,9 @@ fn take_over(model: &Model, changeset: Changeset, region: &Region, base: Sequenc
     let mut sides = [(region, base), (&next, next_base)];
     sides.sort_by_key(|(side, _)| side.epoch().version);
     let [(taker, base), (taken, taken_base)] = sides;
+    if taker.epoch().version == taken.epoch().version {
+        return None; // the taker's own range would move without its version: another fault
+    }
     let epoch = RegionEpoch { version: taken.epoch().version, ..taker.epoch() };
     let merged = RegionDraft { range, epoch, ..settled(taker) }.build().ok()?;
     let changeset = changeset.update(base, merged, Reason::CommitMerge);
