@@ -1,0 +1,334 @@
+//! The index against a naive twin: a `BTreeMap` of start keys and a `BTreeMap` of ids, changed and asked alike.
+
+use std::collections::BTreeMap;
+
+use super::Index;
+use crate::RegionEpoch;
+use crate::ids::{PeerId, RegionId, Sequence, StoreId};
+use crate::keys::{EndKey, KeyRange};
+use crate::peer::Peer;
+use crate::region::{Region, RegionDraft};
+
+/// A seed for this run, printed so that a failure replays: `REGIONMETA_SEED=<n> cargo test -p regionmeta index`.
+fn rng() -> fastrand::Rng {
+    let seed = std::env::var("REGIONMETA_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = seed.unwrap_or_else(|| fastrand::u64(..));
+    println!("REGIONMETA_SEED={seed}");
+    fastrand::Rng::with_seed(seed)
+}
+
+fn region(id: u64, start: &[u8], end: &[u8]) -> Region {
+    let peers = vec![Peer::voter(PeerId::new(id + 1), StoreId::new(1))];
+    RegionDraft::new(RegionId::new(id), KeyRange::from_wire(start, end), RegionEpoch::INITIAL, peers).build().unwrap()
+}
+
+fn end_of(region: &Region) -> &[u8] {
+    region.end_key().to_wire()
+}
+
+/// How keys look. What the nodes do with their heads depends on nothing else.
+#[derive(Clone, Copy, Debug)]
+enum Keys {
+    /// Short, out of few bytes: the empty key, prefixes of one another, zeroes at the end.
+    Tiny,
+    /// As in a database: table and row, the same bytes around them.
+    Rows,
+    /// More in common than a template holds, and different lengths behind it.
+    Deep,
+    /// Nothing in common.
+    Wide,
+    /// All of these in one map.
+    Mixed,
+}
+
+const ALL_KEYS: [Keys; 5] = [Keys::Tiny, Keys::Rows, Keys::Deep, Keys::Wide, Keys::Mixed];
+
+impl Keys {
+    fn key(self, rng: &mut fastrand::Rng) -> Vec<u8> {
+        match self {
+            Self::Tiny => tiny(rng, 7),
+            Self::Rows => {
+                let table = [b"t\x80\0\0\0\0\0\0".as_slice(), &[rng.u8(0..4)]].concat();
+                match rng.u8(0..8) {
+                    0 => table,
+                    1 => [table.as_slice(), b"_r"].concat(),
+                    _ => [table.as_slice(), b"_r\x80\0\0\0\0", &[rng.u8(0..3), rng.u8(..), rng.u8(..)]].concat(),
+                }
+            }
+            Self::Deep => [vec![b'd'; rng.usize(29..32)], vec![0; rng.usize(0..12)], tiny(rng, 6)].concat(),
+            Self::Wide => (0..rng.usize(0..60)).map(|_| rng.u8(..)).collect(),
+            Self::Mixed => [Self::Tiny, Self::Rows, Self::Deep, Self::Wide][rng.usize(0..4)].key(rng),
+        }
+    }
+}
+
+fn tiny(rng: &mut fastrand::Rng, len: usize) -> Vec<u8> {
+    (0..rng.usize(0..len)).map(|_| [0, 0, 1, b'a', 0xff][rng.usize(0..5)]).collect()
+}
+
+/// The naive twin.
+#[derive(Clone, Default)]
+struct Model {
+    by_key: BTreeMap<Vec<u8>, Region>,
+    by_id: BTreeMap<RegionId, (Region, Sequence)>,
+}
+
+impl Model {
+    fn apply(&mut self, changes: &[(RegionId, Option<Region>)], at: Sequence) {
+        for (id, _) in changes {
+            if let Some((before, _)) = self.by_id.remove(id) {
+                self.by_key.remove(before.start_key());
+            }
+        }
+        for region in changes.iter().filter_map(|(_, after)| after.as_ref()) {
+            self.by_key.insert(region.start_key().to_vec(), region.clone());
+            self.by_id.insert(region.id(), (region.clone(), at));
+        }
+    }
+
+    fn locate(&self, key: &[u8]) -> Option<&Region> {
+        self.by_key
+            .values()
+            .rev()
+            .find(|region| region.start_key() <= key)
+            .filter(|region| region.range().contains(key))
+    }
+
+    fn overlapping(&self, range: KeyRange<'_>) -> Vec<RegionId> {
+        self.by_key.values().filter(|region| region.range().overlaps(range)).map(Region::id).collect()
+    }
+
+    fn starting_in(&self, range: KeyRange<'_>) -> Vec<RegionId> {
+        self.by_key.values().filter(|region| range.contains(region.start_key())).map(Region::id).collect()
+    }
+}
+
+/// One map under test, and its twin.
+#[derive(Clone, Default)]
+struct Pair {
+    index: Index,
+    model: Model,
+    sequence: u64,
+    next_id: u64,
+}
+
+impl Pair {
+    fn apply(&mut self, changes: &[(RegionId, Option<Region>)]) {
+        self.sequence += 1;
+        let at = Sequence::new(self.sequence);
+        // An edit works on a copy, as publishing does: the version before it is dropped only afterwards.
+        let mut index = self.index.clone();
+        index.apply(changes.iter().map(|(id, after)| (*id, after.as_ref())), at);
+        self.index = index;
+        self.model.apply(changes, at);
+    }
+
+    fn new_id(&mut self, rng: &mut fastrand::Rng) -> u64 {
+        self.next_id += if rng.u8(..) == 0 { rng.u64(1..1 << 20) } else { rng.u64(1..6) };
+        self.next_id
+    }
+
+    fn some_region(&self, rng: &mut fastrand::Rng) -> Option<Region> {
+        let len = self.model.by_key.len();
+        if len == 0 { None } else { self.model.by_key.values().nth(rng.usize(0..len)).cloned() }
+    }
+
+    /// A changeset of one kind. `grow` says whether splits or merges are more frequent.
+    fn step(&mut self, rng: &mut fastrand::Rng, keys: Keys, grow: bool) {
+        let Some(region) = self.some_region(rng) else {
+            let id = self.new_id(rng);
+            return self.apply(&[(RegionId::new(id), Some(region_of(id, &keys.key(rng), b"")))]);
+        };
+        match rng.u8(0..if grow { 10 } else { 20 }) {
+            0 => self.conf_changes(rng),
+            1 => self.destroy(rng, &region),
+            2 => self.take_over(rng, &region),
+            3..10 => self.split(rng, keys, &region),
+            _ => self.merge(&region),
+        }
+    }
+
+    /// Splits a region at several keys at once; the old id keeps the left or the right part.
+    fn split(&mut self, rng: &mut fastrand::Rng, keys: Keys, region: &Region) {
+        let mut cuts: Vec<Vec<u8>> = (0..rng.usize(1..20)).map(|_| keys.key(rng)).collect();
+        // A prefix of keys seen before, or one byte more: neighbours that differ late.
+        cuts.extend([[region.start_key(), b"\0"].concat(), region.start_key().to_vec()]);
+        cuts.retain(|key| region.range().contains_inside(key));
+        cuts.sort_unstable();
+        cuts.dedup();
+        let starts = std::iter::once(region.start_key()).chain(cuts.iter().map(Vec::as_slice));
+        let ends = cuts.iter().map(Vec::as_slice).chain([end_of(region)]);
+        let keeps = if rng.bool() { 0 } else { cuts.len() };
+        let parts: Vec<_> = starts.zip(ends).enumerate().collect();
+        let mut changes = Vec::new();
+        for (at, (start, end)) in parts {
+            let id = if at == keeps { region.id().get() } else { self.new_id(rng) };
+            changes.push((RegionId::new(id), Some(region_of(id, start, end))));
+        }
+        rng.shuffle(&mut changes);
+        self.apply(&changes);
+    }
+
+    /// The right neighbour is absorbed if it touches.
+    fn merge(&mut self, source: &Region) {
+        let target = self.model.by_key.values().find(|target| source.range().touches(target.range()));
+        if let Some(target) = target.cloned() {
+            let merged = region_of(target.id().get(), source.start_key(), end_of(&target));
+            self.apply(&[(source.id(), None), (target.id(), Some(merged))]);
+        }
+    }
+
+    /// Many regions get a new version in one changeset.
+    fn conf_changes(&mut self, rng: &mut fastrand::Rng) {
+        let changed = self.model.by_key.values().filter(|_| rng.u8(0..4) == 0);
+        let again = |region: &Region| region_of(region.id().get(), region.start_key(), end_of(region));
+        let changes: Vec<_> = changed.map(|region| (region.id(), Some(again(region)))).collect();
+        self.apply(&changes);
+    }
+
+    /// A region leaves a hole, and sometimes all do.
+    fn destroy(&mut self, rng: &mut fastrand::Rng, region: &Region) {
+        let all = rng.u8(0..100) == 0;
+        let gone = self.model.by_key.values().filter(|other| all || other.same_buffer(region));
+        let changes: Vec<_> = gone.map(|region| (region.id(), None)).collect();
+        self.apply(&changes);
+    }
+
+    /// A snapshot moves a region: another id takes over its place, in the same changeset.
+    fn take_over(&mut self, rng: &mut fastrand::Rng, region: &Region) {
+        let id = self.new_id(rng);
+        self.apply(&[
+            (region.id(), None),
+            (RegionId::new(id), Some(region_of(id, region.start_key(), end_of(region)))),
+        ]);
+    }
+
+    /// Every read method against the twin, for one key.
+    fn compare_at(&self, key: &[u8], other: &[u8]) {
+        let (index, model) = (&self.index, &self.model);
+        let id = |entry: Option<super::Entry<'_>>| entry.map(|entry| entry.region().id());
+        assert_eq!(id(index.locate(key)), model.locate(key).map(Region::id), "locate {key:?}");
+        let before = model.by_key.values().rev().find(|region| region.start_key() < key);
+        assert_eq!(id(index.before(key)), before.map(Region::id), "before {key:?}");
+        let after = model.by_key.values().find(|region| region.start_key() > key);
+        assert_eq!(id(index.after(key)), after.map(Region::id), "after {key:?}");
+        for end in [EndKey::Finite(key), EndKey::Infinite] {
+            let last = model.by_key.values().rev().find(|region| end > EndKey::Finite(region.start_key()));
+            let expected = last.filter(|region| region.end_key() >= end);
+            assert_eq!(id(index.locate_end_key(end)), expected.map(Region::id), "locate_end_key {end:?}");
+        }
+        for range in [KeyRange::new(key, EndKey::Finite(other)), KeyRange::new(key, EndKey::Infinite)] {
+            compare_regions(index.overlapping(range), &model.overlapping(range), "overlapping", range);
+            compare_regions(index.starting_in(range), &model.starting_in(range), "starting_in", range);
+        }
+    }
+
+    /// Everything there is, against the twin.
+    fn compare(&self) {
+        self.index.check();
+        let ids: Vec<_> = self.model.by_key.values().map(Region::id).collect();
+        compare_regions(self.index.iter(), &ids, "iter", KeyRange::ALL);
+        for (id, (region, changed_at)) in &self.model.by_id {
+            let entry = self.index.get(*id).unwrap_or_else(|| panic!("region {id} is missing"));
+            assert!(entry.region().same_buffer(region));
+            assert_eq!(entry.changed_at(), *changed_at, "region {id}");
+        }
+        for id in [0, 1, self.next_id + 1, self.next_id + 1000, u64::MAX].map(RegionId::new) {
+            assert_eq!(self.index.get(id).is_some(), self.model.by_id.contains_key(&id), "region {id}");
+        }
+    }
+
+    fn compare_many(&self, keys: &[Vec<u8>]) {
+        let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
+        let mut found = vec![None; keys.len()];
+        self.index.locate_many(&keys, &mut found);
+        for (key, found) in keys.iter().zip(found) {
+            let found = found.map(|entry| entry.region().id());
+            assert_eq!(found, self.model.locate(key).map(Region::id), "locate_many {key:?}");
+        }
+    }
+
+    fn compare_diff(&self, later: &Self) {
+        let mut found = Vec::new();
+        self.index.diff(&later.index, |before, after| {
+            let id = before.or(after).map(|entry| entry.region().id());
+            found.push((id, before.map(super::Entry::changed_at), after.map(super::Entry::changed_at)));
+        });
+        let changed_at = |model: &Model, id| model.by_id.get(id).map(|(_, changed_at)| *changed_at);
+        let mut ids: Vec<_> = self.model.by_id.keys().chain(later.model.by_id.keys()).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        let all = ids.into_iter().map(|id| (Some(*id), changed_at(&self.model, id), changed_at(&later.model, id)));
+        let expected: Vec<_> = all.filter(|(_, before, after)| before != after).collect();
+        assert_eq!(found, expected, "diff");
+    }
+}
+
+use self::region as region_of;
+
+/// From the front, from the back, from both ends at once, and by its length.
+fn compare_regions(found: super::Regions<'_>, expected: &[RegionId], what: &str, range: KeyRange<'_>) {
+    assert_eq!(found.len(), expected.len(), "{what} {range}: count");
+    assert!(found.clone().map(Region::id).eq(expected.iter().copied()), "{what} {range}");
+    assert!(found.clone().rev().map(Region::id).eq(expected.iter().rev().copied()), "{what} {range}: backwards");
+    let mut both = found.clone();
+    let mut ends: std::collections::VecDeque<_> = expected.iter().copied().collect();
+    while let Some(front) = ends.pop_front() {
+        assert_eq!(both.next().map(Region::id), Some(front), "{what} {range}: from the front");
+        assert_eq!(both.next_back().map(Region::id), ends.pop_back(), "{what} {range}: from the back");
+    }
+    assert!(both.next().is_none());
+    let middle = expected.len() / 2;
+    assert_eq!(found.clone().nth(middle).map(Region::id), expected.get(middle).copied(), "{what} {range}: nth");
+}
+
+#[test]
+fn agrees_with_the_naive_twin_and_old_versions_stay_as_they_are() {
+    let mut rng = rng();
+    for keys in ALL_KEYS {
+        let mut pair = Pair::default();
+        let mut held: Vec<Pair> = Vec::new();
+        for step in 0..400 {
+            pair.step(&mut rng, keys, step % 100 < 70);
+            pair.index.check();
+            let near: Vec<_> =
+                pair.some_region(&mut rng).map(|region| region.start_key().to_vec()).into_iter().collect();
+            let some: Vec<_> = (0..rng.usize(0..40)).map(|_| keys.key(&mut rng)).chain(near).collect();
+            some.iter().take(2).for_each(|key| pair.compare_at(key, &keys.key(&mut rng)));
+            pair.compare_many(&some);
+            if rng.u8(0..8) == 0 {
+                pair.compare();
+                held.push(pair.clone());
+                let earlier = rng.usize(0..held.len());
+                held[earlier].compare_diff(&pair);
+                pair.compare_diff(&held[earlier]);
+            }
+            if held.len() > 5 {
+                let version = held.swap_remove(rng.usize(0..held.len()));
+                version.compare();
+                version.compare_many(&some);
+            }
+        }
+        pair.compare();
+    }
+}
+
+#[test]
+fn bulk_build_equals_inserting_at_every_size_near_a_boundary() {
+    let mut rng = rng();
+    for size in [0, 1, 2, 31, 32, 33, 63, 64, 65, 1023, 1024, 1025, 2100] {
+        let starts: Vec<Vec<u8>> = (0..size as u32).map(|at| at.to_be_bytes().to_vec()).collect();
+        let ends = starts.iter().skip(1).cloned().chain([vec![]]);
+        let regions: Vec<_> =
+            (1..).zip(starts.iter().zip(ends)).map(|(id, (start, end))| region(id, start, &end)).collect();
+        let change = |region: &Region| (region.id(), Some(region.clone()));
+        let (mut built, mut grown) = (Pair::default(), Pair::default());
+        built.apply(&regions.iter().map(change).collect::<Vec<_>>());
+        built.compare();
+        let mut order: Vec<_> = regions.iter().map(change).collect();
+        rng.shuffle(&mut order);
+        order.iter().for_each(|change| grown.apply(std::slice::from_ref(change)));
+        grown.compare();
+        assert!(built.index.iter().eq(grown.index.iter()), "{size} regions");
+    }
+}
