@@ -35,9 +35,8 @@ const FIRST_MAX: usize = COLUMNS - WINDOW;
 #[derive(Clone, Copy)]
 pub(super) struct Probe<'k> {
     pub(super) key: &'k [u8],
-    words: [u64; WORDS],
-    /// The columns, and what the last window reaches beyond them.
-    padded: [u8; COLUMNS + 2 * WINDOW],
+    /// Its first columns as numbers, then what a window may reach beyond them.
+    words: [u64; WORDS + 2],
 }
 
 impl<'k> Probe<'k> {
@@ -50,23 +49,30 @@ impl<'k> Probe<'k> {
     #[inline]
     fn behind(key: &'k [u8], base: usize) -> Self {
         let rest = key.get(base..).unwrap_or(&[]);
-        let padded = match rest.first_chunk() {
-            Some(&whole) => whole,
-            None => {
-                let mut padded = [0; COLUMNS + 2 * WINDOW];
-                padded.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
-                padded
-            }
-        };
-        let (columns, _) = padded.as_chunks();
-        let words = array::from_fn(|at| columns.get(at).map_or(0, |word| u64::from_be_bytes(*word)));
-        Self { key, words, padded }
+        Self { key, words: array::from_fn(|at| word(rest, at * 8)) }
     }
 
-    #[inline]
+    /// Four columns from `column` on.
+    #[inline(always)]
     fn window(&self, column: u8) -> u64 {
-        let window = self.padded.get(usize::from(column)..).and_then(|rest| rest.first_chunk());
-        window.map_or(0, |bytes| u64::from(u32::from_be_bytes(*bytes)))
+        let word = |at: usize| self.words.get(at).map_or(0, |word| u128::from(*word));
+        let (at, bits) = (usize::from(column / 8), u32::from(column % 8) * 8);
+        ((word(at) << 64 | word(at + 1)) << bits >> 96) as u64
+    }
+}
+
+/// Eight bytes of a key as a number that sorts as they do; zeroes behind its end.
+#[inline(always)]
+fn word(key: &[u8], from: usize) -> u64 {
+    match (key.get(from..).and_then(|rest| rest.first_chunk()), key.last_chunk()) {
+        (Some(whole), _) => u64::from_be_bytes(*whole),
+        // The last eight bytes, without those in front of `from`.
+        (None, Some(last)) => {
+            let bits = (from + 8 - key.len()) * 8;
+            u64::from_be_bytes(*last).checked_shl(bits as u32).unwrap_or(0)
+        }
+        (None, None) if from == 0 => key.iter().rev().fold(0, |word, byte| word >> 8 | u64::from(*byte) << 56),
+        (None, None) => 0,
     }
 }
 
@@ -82,6 +88,9 @@ pub(super) struct Heads {
     first: u8,
     second: u8,
     len: u8,
+    /// 1 if the first key is the empty one, 0 if not. Every probe is at or behind the empty key, so it need not be told
+    /// apart from the others, and does not count when columns are chosen.
+    lowest: u8,
     /// Unused ones are `u64::MAX`.
     heads: [[u64; BLOCK]; BLOCKS],
 }
@@ -91,7 +100,7 @@ impl Heads {
     pub(super) fn of<T: Keyed>(slots: &Slots<T>) -> Self {
         let mut heads = Self::layout(keys(slots));
         for (at, key) in keys(slots).enumerate() {
-            let head = heads.head(&Probe::behind(key, heads.base()));
+            let head = if key.is_empty() { 0 } else { heads.head(&Probe::behind(key, heads.base())) };
             heads.put(at, head);
         }
         heads
@@ -99,6 +108,8 @@ impl Heads {
 
     /// Chooses the columns.
     fn layout<'k>(keys: impl Iterator<Item = &'k [u8]> + Clone) -> Self {
+        let lowest = keys.clone().take(1).filter(|key| key.is_empty()).count();
+        let keys = keys.skip(lowest);
         let first_key = keys.clone().next().unwrap_or(&[]);
         let mut base = 0;
         let mut differ = differing(keys.clone(), first_key, base);
@@ -119,6 +130,7 @@ impl Heads {
             first: first as u8,
             second: second as u8,
             len: 0,
+            lowest: lowest as u8,
             heads: [[u64::MAX; BLOCK]; BLOCKS],
         }
     }
@@ -136,10 +148,11 @@ impl Heads {
     /// How many keys are at most the probe's.
     #[inline(always)]
     pub(super) fn position<T: Keyed>(&self, probe: &Probe<'_>, slots: &Slots<T>) -> usize {
-        if self.base != 0 {
-            return self.position_behind_base(probe, slots);
-        }
-        self.position_in_columns(probe, slots)
+        let position = match self.base {
+            0 => self.position_in_columns(probe, slots),
+            _ => self.position_behind_base(probe, slots),
+        };
+        position.max(usize::from(self.lowest))
     }
 
     #[inline(always)]
@@ -159,7 +172,7 @@ impl Heads {
     #[cold]
     #[inline(never)]
     fn position_behind_base<T: Keyed>(&self, probe: &Probe<'_>, slots: &Slots<T>) -> usize {
-        let shared = prefix(key_at(slots, 0), self.base());
+        let shared = prefix(key_at(slots, usize::from(self.lowest)), self.base());
         match prefix(probe.key, self.base()).cmp(shared) {
             Ordering::Less => 0,
             Ordering::Greater => self.len(),
@@ -177,7 +190,7 @@ impl Heads {
         let masked = probe.words.iter().zip(&self.mask).map(|(word, mask)| word & mask);
         let order = masked.cmp(self.template.iter().copied());
         let differ = array::from_fn(|at| {
-            let word = |of: &[u64; WORDS]| of.get(at).copied().unwrap_or(0);
+            let word = |of: &[u64]| of.get(at).copied().unwrap_or(0);
             (word(&probe.words) ^ word(&self.template)) & word(&self.mask)
         });
         if next_column(&differ, 0).is_some_and(|column| column < usize::from(self.first)) {
@@ -251,7 +264,7 @@ impl Heads {
 
     /// Follows an entry that was put in at a position. Chooses the columns anew if they do not suit its key.
     pub(super) fn inserted<T: Keyed>(&mut self, at: usize, slots: &Slots<T>) {
-        let head = self.fitting(key_at(slots, at), key_at(slots, usize::from(at == 0)));
+        let head = self.fitting(at, self.len(), slots);
         let tied = |head| self.get(at.wrapping_sub(1)) == Some(head) || (at < self.len() && self.get(at) == Some(head));
         match head.filter(|head| !tied(*head)) {
             Some(head) => self.put(at, head),
@@ -261,18 +274,20 @@ impl Heads {
 
     /// Follows an entry whose key has changed.
     pub(super) fn changed<T: Keyed>(&mut self, at: usize, slots: &Slots<T>) {
-        let head = self.fitting(key_at(slots, at), key_at(slots, usize::from(at == 0)));
+        let head = self.fitting(at, self.len().saturating_sub(1), slots);
         match (head, self.heads.as_flattened_mut().get_mut(at)) {
-            (Some(head), Some(slot)) => *slot = head,
+            (Some(head), Some(slot)) if at > 0 || self.lowest == 0 => *slot = head,
             _ => *self = Self::of(slots),
         }
     }
 
-    /// The head of a key, if the columns suit it. `shared` is any other key of the node.
-    fn fitting(&self, key: &[u8], shared: &[u8]) -> Option<u64> {
+    /// The head of the key at a position, if the columns suit it: it shares what all others share. `last` is the last
+    /// position, whose key stands for the others, or the one in front of it does.
+    fn fitting<T: Keyed>(&self, at: usize, last: usize, slots: &Slots<T>) -> Option<u64> {
+        let (key, other) = (key_at(slots, at), key_at(slots, if at == last { last.wrapping_sub(1) } else { last }));
         let probe = Probe::behind(key, self.base());
-        let fits = prefix(key, self.base()) == prefix(shared, self.base()) && self.mismatch(&probe) == 0;
-        fits.then(|| self.head(&probe))
+        let fits = prefix(key, self.base()) == prefix(other, self.base()) && self.mismatch(&probe) == 0;
+        (fits && !key.is_empty()).then(|| self.head(&probe))
     }
 
     pub(super) fn remove(&mut self, at: usize) {
@@ -281,6 +296,9 @@ impl Heads {
             heads.rotate_left(1);
             heads.last_mut().into_iter().for_each(|last| *last = u64::MAX);
             self.len -= 1;
+            if at == 0 {
+                self.lowest = 0;
+            }
         }
     }
 }

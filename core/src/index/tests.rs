@@ -87,11 +87,8 @@ impl Model {
     }
 
     fn locate(&self, key: &[u8]) -> Option<&Region> {
-        self.by_key
-            .values()
-            .rev()
-            .find(|region| region.start_key() <= key)
-            .filter(|region| region.range().contains(key))
+        let below = self.by_key.range(..=key.to_vec());
+        below.map(|(_, region)| region).next_back().filter(|region| region.range().contains(key))
     }
 
     fn overlapping(&self, range: KeyRange<'_>) -> Vec<RegionId> {
