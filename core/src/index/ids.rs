@@ -10,6 +10,7 @@ use std::array;
 use triomphe::{Arc, ThinArc};
 
 use crate::ids::{RegionId, Sequence};
+use crate::prefetch;
 use crate::region::Region;
 
 const SPAN_BITS: u32 = 4;
@@ -39,7 +40,17 @@ enum Node {
     Branch(Arc<Branch>),
 }
 
-type Branch = [Option<Node>; FAN];
+struct Branch {
+    children: [Option<Node>; FAN],
+}
+
+/// A copy raises reference counts, each in memory of its own: asked for first, they come together.
+impl Clone for Branch {
+    fn clone(&self) -> Self {
+        self.children.iter().flatten().for_each(Node::prefetch_count);
+        Self { children: self.children.clone() }
+    }
+}
 
 #[derive(Clone, Default)]
 pub(super) struct IdTree {
@@ -81,7 +92,7 @@ impl IdTree {
         let (mut node, mut height) = (&mut self.root, self.height);
         while height > 0 {
             let Node::Branch(branch) = node.get_or_insert_with(|| empty_node(height)) else { return };
-            let Some(child) = Arc::make_mut(branch).get_mut(child_of(id, height)) else { return };
+            let Some(child) = Arc::make_mut(branch).children.get_mut(child_of(id, height)) else { return };
             (node, height) = (child, height - 1);
         }
         *node = Some(Node::Leaf(leaf));
@@ -97,7 +108,7 @@ impl IdTree {
         let mut node = self.root.as_ref()?;
         let mut height = self.height;
         while let Node::Branch(branch) = node {
-            node = branch.get(child_of(id, height))?.as_ref()?;
+            node = branch.children.get(child_of(id, height))?.as_ref()?;
             height -= 1;
         }
         let Node::Leaf(leaf) = node else { return None };
@@ -132,7 +143,7 @@ impl IdTree {
     fn grow(&mut self) {
         if let Some(root) = self.root.take() {
             let mut first = Some(root);
-            self.root = Some(Node::Branch(Arc::new(array::from_fn(|_| first.take()))));
+            self.root = Some(Node::Branch(Arc::new(Branch { children: array::from_fn(|_| first.take()) })));
         }
         self.height += 1;
     }
@@ -140,7 +151,7 @@ impl IdTree {
     /// Takes away levels in which only the first child is left.
     fn shrink(&mut self) {
         while let Some(Node::Branch(branch)) = &self.root
-            && let [Some(first), rest @ ..] = &**branch
+            && let [Some(first), rest @ ..] = &branch.children
             && rest.iter().all(Option::is_none)
         {
             self.root = Some(first.clone());
@@ -170,7 +181,9 @@ impl<'a> Subtree<'a> {
     fn child(self, at: usize, height: u32) -> Self {
         match self.node {
             _ if self.height < height => Self { node: self.node.filter(|_| at == 0), ..self },
-            Some(Node::Branch(branch)) => Self { node: branch.get(at).and_then(Option::as_ref), height: height - 1 },
+            Some(Node::Branch(branch)) => {
+                Self { node: branch.children.get(at).and_then(Option::as_ref), height: height - 1 }
+            }
             _ => Self { node: None, height: height - 1 },
         }
     }
@@ -217,7 +230,15 @@ impl Node {
     fn is_empty(&self) -> bool {
         match self {
             Self::Leaf(leaf) => leaf.header.header == 0,
-            Self::Branch(branch) => branch.iter().all(Option::is_none),
+            Self::Branch(branch) => branch.children.iter().all(Option::is_none),
+        }
+    }
+
+    /// The count lies just in front of a branch, and at the start of a leaf.
+    fn prefetch_count(&self) {
+        match self {
+            Self::Leaf(leaf) => prefetch::lines(leaf.as_ptr().cast(), 1),
+            Self::Branch(branch) => prefetch::lines(branch.as_ptr().cast(), 1),
         }
     }
 
@@ -226,7 +247,7 @@ impl Node {
         match self {
             Self::Leaf(leaf) => insert_slot(leaf, id, slot),
             Self::Branch(branch) => {
-                let child = Arc::make_mut(branch).get_mut(child_of(id, height));
+                let child = Arc::make_mut(branch).children.get_mut(child_of(id, height));
                 child.is_some_and(|child| {
                     child.get_or_insert_with(|| empty_node(height - 1)).insert(id, height - 1, slot)
                 })
@@ -238,7 +259,7 @@ impl Node {
         match self {
             Self::Leaf(leaf) => remove_slot(leaf, id),
             Self::Branch(branch) => {
-                let child = Arc::make_mut(branch).get_mut(child_of(id, height))?;
+                let child = Arc::make_mut(branch).children.get_mut(child_of(id, height))?;
                 let region = child.as_mut()?.remove(id, height - 1);
                 if child.as_ref().is_some_and(Self::is_empty) {
                     *child = None;
@@ -262,7 +283,11 @@ fn child_of(id: u64, height: u32) -> usize {
 }
 
 fn empty_node(height: u32) -> Node {
-    if height == 0 { Node::Leaf(pack([const { None }; SPAN])) } else { Node::Branch(Arc::new([const { None }; FAN])) }
+    if height == 0 {
+        Node::Leaf(pack([const { None }; SPAN]))
+    } else {
+        Node::Branch(Arc::new(Branch { children: [const { None }; FAN] }))
+    }
 }
 
 fn bit_of(id: u64) -> u16 {
@@ -305,7 +330,10 @@ fn unpack(leaf: &mut Leaf) -> [Option<Slot>; SPAN] {
         let places = slots.iter_mut().enumerate().filter(|(at, _)| present >> at & 1 == 1).map(|(_, slot)| slot);
         match Arc::get_mut(leaf) {
             Some(own) => places.zip(own.slice_mut()).for_each(|(to, from)| *to = Some(std::mem::take(from))),
-            None => places.zip(leaf.slice()).for_each(|(to, from)| *to = Some(from.clone())),
+            None => {
+                leaf.slice().iter().filter_map(|slot| slot.region.as_ref()).for_each(Region::prefetch_count);
+                places.zip(leaf.slice()).for_each(|(to, from)| *to = Some(from.clone()));
+            }
         }
         slots
     })

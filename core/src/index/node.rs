@@ -7,6 +7,7 @@ use triomphe::Arc;
 
 use super::heads::{Heads, Probe, WIDTH};
 use super::slots::{Keyed, Slots, key_at};
+use crate::prefetch;
 use crate::region::Region;
 
 /// What is below a node, added up.
@@ -22,7 +23,6 @@ impl std::iter::Sum for Totals {
 }
 
 /// Regions, ordered by start key.
-#[derive(Clone)]
 pub(super) struct Leaf {
     pub(super) heads: Heads,
     pub(super) links: Links,
@@ -37,7 +37,6 @@ pub(super) struct Links(u32);
 /// Nodes of one height, ordered by the first start key below each.
 ///
 /// That key is exactly the one that the search compares with, always: a separator never outlives the region it came from.
-#[derive(Clone)]
 pub(super) struct Branch {
     pub(super) heads: Heads,
     pub(super) totals: [Totals; WIDTH],
@@ -48,6 +47,22 @@ pub(super) struct Branch {
 pub(super) enum Node {
     Leaf(Arc<Leaf>),
     Branch(Arc<Branch>),
+}
+
+/// A copy raises the reference count of every region, each in memory of its own: asked for first, they come together.
+impl Clone for Leaf {
+    fn clone(&self) -> Self {
+        self.regions.iter().flatten().for_each(Region::prefetch_count);
+        Self { heads: self.heads.clone(), links: self.links, regions: self.regions.clone() }
+    }
+}
+
+/// As for a leaf, with the reference counts of its children.
+impl Clone for Branch {
+    fn clone(&self) -> Self {
+        self.children.iter().flatten().for_each(Node::prefetch_count);
+        Self { heads: self.heads.clone(), totals: self.totals, children: self.children.clone() }
+    }
 }
 
 impl Leaf {
@@ -75,8 +90,11 @@ impl Leaf {
     /// The region that owns the probe's key.
     #[inline(always)]
     pub(super) fn locate(&self, probe: &Probe<'_>) -> Option<&Region> {
+        // The search leaves it to its last step which of the handles is read.
+        prefetch::value(&self.regions);
         let at = self.position(probe).checked_sub(1)?;
         let region = self.region(at)?;
+        region.prefetch();
         (self.links.get(at) || region.end_key().is_after(probe.key)).then_some(region)
     }
 
@@ -155,6 +173,23 @@ impl Branch {
 }
 
 impl Node {
+    /// Starts loading what a search reads.
+    #[inline(always)]
+    pub(super) fn prefetch(&self) {
+        match self {
+            Self::Leaf(leaf) => prefetch::value(&**leaf),
+            Self::Branch(branch) => prefetch::value(&branch.heads),
+        }
+    }
+
+    /// The count lies just in front of the node.
+    fn prefetch_count(&self) {
+        match self {
+            Self::Leaf(leaf) => prefetch::lines(leaf.as_ptr().cast(), 1),
+            Self::Branch(branch) => prefetch::lines(branch.as_ptr().cast(), 1),
+        }
+    }
+
     pub(super) fn leaf(leaf: Leaf) -> Self {
         Self::Leaf(Arc::new(leaf))
     }
