@@ -74,14 +74,21 @@ impl Leaf {
             return None;
         }
         let middle = split_point(at);
-        let mut right = Self::new(slots::split_off(&mut self.regions, middle));
-        self.rebuild();
+        let mut right = self.split_off(middle);
         if at > middle {
             right.insert_at(at - middle, region);
         } else {
             self.insert_at(at, region);
         }
         Some(right)
+    }
+
+    fn split_off(&mut self, at: usize) -> Self {
+        Self {
+            heads: self.heads.split_off(at),
+            links: self.links.split_off(at),
+            regions: slots::split_off(&mut self.regions, at),
+        }
     }
 
     fn insert_at(&mut self, at: usize, region: Region) {
@@ -140,14 +147,21 @@ impl Branch {
             return None;
         }
         let middle = split_point(at);
-        let mut right = Self::new(slots::split_off(&mut self.children, middle));
-        self.rebuild();
+        let mut right = self.split_off(middle);
         if at > middle {
             right.insert_child_at(at - middle, child);
         } else {
             self.insert_child_at(at, child);
         }
         Some(right)
+    }
+
+    fn split_off(&mut self, at: usize) -> Self {
+        let mut totals = self.totals;
+        totals.rotate_left(at);
+        totals.iter_mut().skip(WIDTH - at).for_each(|totals| *totals = Totals::default());
+        self.totals.iter_mut().skip(at).for_each(|totals| *totals = Totals::default());
+        Self { heads: self.heads.split_off(at), totals, children: slots::split_off(&mut self.children, at) }
     }
 
     fn insert_child_at(&mut self, at: usize, child: Node) {

@@ -290,6 +290,21 @@ impl Heads {
         (fits && !key.is_empty()).then(|| self.head(&probe))
     }
 
+    /// The heads from a position on leave. Both parts keep the columns, which tell fewer keys apart just as well, so that no
+    /// key is read.
+    pub(super) fn split_off(&mut self, at: usize) -> Self {
+        let mut right = Self { lowest: if at == 0 { self.lowest } else { 0 }, ..self.clone() };
+        right.heads.as_flattened_mut().rotate_left(at.min(WIDTH));
+        right.truncate(self.len().saturating_sub(at));
+        self.truncate(at);
+        right
+    }
+
+    fn truncate(&mut self, len: usize) {
+        self.heads.as_flattened_mut().iter_mut().skip(len).for_each(|head| *head = u64::MAX);
+        self.len = self.len.min(len as u8);
+    }
+
     pub(super) fn remove(&mut self, at: usize) {
         let len = self.len();
         if let Some(heads) = self.heads.as_flattened_mut().get_mut(at..len) {

@@ -15,7 +15,7 @@ use crate::region::Region;
 
 const SPAN_BITS: u32 = 4;
 const SPAN: usize = 1 << SPAN_BITS;
-const FAN_BITS: u32 = 5;
+const FAN_BITS: u32 = 4;
 const FAN: usize = 1 << FAN_BITS;
 
 /// One region. The handle is always there, but for the moment in which a leaf is taken apart.

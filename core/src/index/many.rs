@@ -25,7 +25,9 @@ impl KeyTree {
             for (node, probe) in nodes.iter_mut().zip(&probes).take(keys.len()) {
                 if let Some(Node::Branch(branch)) = *node {
                     *node = branch.child(branch.position(probe));
-                    node.into_iter().for_each(|child| child.prefetch());
+                    if let Some(child) = node {
+                        child.prefetch();
+                    }
                 }
             }
         }

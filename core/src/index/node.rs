@@ -138,6 +138,13 @@ impl Links {
         self.0 = self.0 & below | (self.0 & !below) << 1;
     }
 
+    /// The bits from a position on leave; the one in front of it has lost its neighbour.
+    pub(super) fn split_off(&mut self, at: usize) -> Self {
+        let right = Self(self.0 >> at);
+        self.0 &= !(u32::MAX << at.saturating_sub(1));
+        right
+    }
+
     pub(super) fn remove(&mut self, at: usize) {
         let below = !(u32::MAX << at);
         self.0 = self.0 & below | (self.0 >> 1) & !below;
