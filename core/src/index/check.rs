@@ -1,5 +1,7 @@
 //! The structure of both trees as code: what every version must keep, whatever was done to it.
 
+use std::collections::HashSet;
+
 use super::Index;
 use super::edit::MIN;
 use super::heads::{Probe, WIDTH};
@@ -19,6 +21,30 @@ impl Index {
             assert!(by_id.region().same_buffer(region), "I11: {region} by key is {} by id", by_id.region());
         }
     }
+}
+
+/// What of a version lies where: tests ask how much two versions share.
+impl Index {
+    pub(crate) fn nodes(&self) -> HashSet<*const ()> {
+        let mut nodes = HashSet::new();
+        collect(self.by_key.root(), &mut nodes);
+        self.by_id.collect_nodes(&mut nodes);
+        nodes
+    }
+
+    pub(crate) fn id_levels(&self) -> u32 {
+        self.by_id.height()
+    }
+}
+
+fn collect(node: &Node, nodes: &mut HashSet<*const ()>) {
+    match node {
+        Node::Leaf(leaf) => nodes.insert(leaf.as_ptr().cast()),
+        Node::Branch(branch) => {
+            branch.children.iter().flatten().for_each(|child| collect(child, nodes));
+            nodes.insert(branch.as_ptr().cast())
+        }
+    };
 }
 
 /// Returns the height.

@@ -344,3 +344,23 @@ fn pack(slots: [Option<Slot>; SPAN]) -> Leaf {
     let mut slots = slots.into_iter().flatten();
     ThinArc::from_header_and_iter(present, (0..present.count_ones()).map(|_| slots.next().unwrap_or_default()))
 }
+
+#[cfg(test)]
+impl IdTree {
+    pub(super) fn height(&self) -> u32 {
+        self.height
+    }
+
+    pub(super) fn collect_nodes(&self, nodes: &mut std::collections::HashSet<*const ()>) {
+        let mut left: Vec<&Node> = self.root.iter().collect();
+        while let Some(node) = left.pop() {
+            match node {
+                Node::Leaf(leaf) => nodes.insert(leaf.as_ptr().cast()),
+                Node::Branch(branch) => {
+                    left.extend(branch.children.iter().flatten());
+                    nodes.insert(branch.as_ptr().cast())
+                }
+            };
+        }
+    }
+}

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::Index;
+use super::heads::{Heads, Probe, WIDTH};
+use super::slots::{self, Keyed, Slots};
 use crate::RegionEpoch;
 use crate::ids::{PeerId, RegionId, Sequence, StoreId};
 use crate::keys::{EndKey, KeyRange};
@@ -18,7 +20,7 @@ fn rng() -> fastrand::Rng {
 }
 
 fn region(id: u64, start: &[u8], end: &[u8]) -> Region {
-    let peers = vec![Peer::voter(PeerId::new(id + 1), StoreId::new(1))];
+    let peers = vec![Peer::voter(PeerId::new(id / 2 + 1), StoreId::new(1))];
     RegionDraft::new(RegionId::new(id), KeyRange::from_wire(start, end), RegionEpoch::INITIAL, peers).build().unwrap()
 }
 
@@ -301,7 +303,7 @@ fn agrees_with_the_naive_twin_and_old_versions_stay_as_they_are() {
         let mut pair = Pair::default();
         let mut held: Vec<Pair> = Vec::new();
         let mut most = 0;
-        for step in 0..300 {
+        for step in 0..150 {
             pair.step(&mut rng, keys, step % 100 < 60);
             if pair.index.len() < 200 || step % 8 == 0 {
                 pair.index.check();
@@ -347,5 +349,106 @@ fn bulk_build_equals_inserting_at_every_size_near_a_boundary() {
         order.iter().for_each(|change| grown.apply(std::slice::from_ref(change)));
         grown.compare();
         assert!(built.index.iter().eq(grown.index.iter()), "{size} regions");
+    }
+}
+
+impl Keyed for Vec<u8> {
+    fn key(&self) -> &[u8] {
+        self
+    }
+}
+
+/// A node's search against counting, after any history of keys that came, went and changed.
+#[test]
+fn heads_place_every_probe_where_comparing_keys_would() {
+    let mut rng = rng();
+    for keys in ALL_KEYS {
+        for _ in 0..200 {
+            let mut sorted: Vec<Vec<u8>> = (0..rng.usize(0..WIDTH)).map(|_| keys.key(&mut rng)).collect();
+            sorted.sort_unstable();
+            sorted.dedup();
+            let mut all = slots::fill(sorted.iter().cloned());
+            let mut heads = Heads::of(&all);
+            for _ in 0..20 {
+                change_heads(&mut rng, keys, (&mut heads, &mut all, &mut sorted));
+                compare_heads(&heads, &all, &sorted, &keys.key(&mut rng));
+                let near = sorted.get(rng.usize(0..=sorted.len())).cloned().unwrap_or_default();
+                compare_heads(&heads, &all, &sorted, &[near.as_slice(), &[rng.u8(0..2)]].concat());
+                compare_heads(&heads, &all, &sorted, &near[..rng.usize(0..=near.len())]);
+            }
+        }
+    }
+}
+
+/// One key comes, goes or takes the place of its neighbour, or the node is split.
+fn change_heads(
+    rng: &mut fastrand::Rng,
+    keys: Keys,
+    (heads, all, sorted): (&mut Heads, &mut Slots<Vec<u8>>, &mut Vec<Vec<u8>>),
+) {
+    let (key, len) = (keys.key(rng), sorted.len());
+    match sorted.binary_search(&key) {
+        Ok(at) => {
+            sorted.remove(at);
+            slots::remove(all, at);
+            heads.remove(at);
+        }
+        Err(at) if at < len && rng.bool() => {
+            sorted[at] = key.clone();
+            all[at] = Some(key);
+            heads.changed(at, all);
+        }
+        Err(at) if len < WIDTH => {
+            sorted.insert(at, key.clone());
+            slots::insert(all, at, key);
+            heads.inserted(at, all);
+        }
+        Err(_) => {
+            let at = rng.usize(1..len);
+            let right = (heads.split_off(at), slots::split_off(all, at), sorted.split_off(at));
+            if rng.bool() {
+                (*heads, *all, *sorted) = right;
+            }
+        }
+    }
+}
+
+fn compare_heads(heads: &Heads, slots: &Slots<Vec<u8>>, sorted: &[Vec<u8>], probe: &[u8]) {
+    let expected = sorted.iter().filter(|key| key.as_slice() <= probe).count();
+    assert_eq!(heads.position(&Probe::new(probe), slots), expected, "{probe:?} among {sorted:?}");
+}
+
+#[test]
+fn an_edit_shares_every_node_that_it_does_not_touch() {
+    let mut pair = Pair::default();
+    let starts: Vec<Vec<u8>> = (0..3000u32).map(|at| at.to_be_bytes().to_vec()).collect();
+    let ends = starts.iter().skip(1).cloned().chain([vec![]]);
+    let regions: Vec<_> = (1..).zip(starts.iter().zip(ends)).map(|(id, (s, e))| region(id, s, &e)).collect();
+    pair.apply(&regions.iter().map(|region| (region.id(), Some(region.clone()))).collect::<Vec<_>>());
+    let before = pair.index.clone();
+    let again = |at: usize| (regions[at].id(), Some(region(at as u64 + 1, &starts[at], end_of(&regions[at]))));
+    // Three levels by key; a leaf and two levels of branches by id.
+    pair.apply(&[again(1000)]);
+    assert_eq!(pair.index.nodes().difference(&before.nodes()).count(), 3 + 3);
+    // Neighbours by key and by id: no node more than for one of them, but where two leaves meet.
+    pair.apply(&(1000..1008).map(again).collect::<Vec<_>>());
+    assert!(pair.index.nodes().difference(&before.nodes()).count() <= 4 + 5);
+    pair.compare();
+}
+
+#[test]
+fn ids_may_be_as_large_as_they_like_and_leave_no_levels_behind() {
+    let mut pair = Pair::default();
+    let ids = [1, 17, 4096, u64::from(u32::MAX), u64::MAX];
+    for (at, id) in (0u8..).zip(ids) {
+        pair.apply(&[(RegionId::new(id), Some(region(id, &[at], &[at + 1])))]);
+        pair.compare();
+    }
+    for id in ids.into_iter().rev() {
+        pair.apply(&[(RegionId::new(id), None)]);
+        pair.compare();
+        let largest = pair.model.by_id.keys().next_back().map_or(0, |id| id.get());
+        let levels = (64 - largest.leading_zeros()).saturating_sub(4).div_ceil(4);
+        assert_eq!(pair.index.id_levels(), levels, "after {id} left");
     }
 }
