@@ -308,11 +308,32 @@ fn slot_of(leaf: &Leaf, id: u64) -> Option<&Slot> {
     leaf.slice.get(position_of(present, id))
 }
 
+/// Whether the id is new.
 fn insert_slot(leaf: &mut Leaf, id: u64, slot: Slot) -> bool {
+    if replace_slot(leaf, id, &slot) {
+        return false;
+    }
     let mut slots = unpack(leaf);
     let added = slots.get_mut(id as usize % SPAN).is_some_and(|place| place.replace(slot).is_none());
     *leaf = pack(slots);
     added
+}
+
+/// Changes the slot of an id where it is, if there is one and nobody else holds the leaf.
+fn replace_slot(leaf: &mut Leaf, id: u64, slot: &Slot) -> bool {
+    let present = leaf.header.header;
+    if present & bit_of(id) == 0 {
+        return false;
+    }
+    leaf.with_arc_mut(|leaf| {
+        match Arc::get_mut(leaf).and_then(|own| own.slice_mut().get_mut(position_of(present, id))) {
+            Some(place) => {
+                *place = slot.clone();
+                true
+            }
+            None => false,
+        }
+    })
 }
 
 fn remove_slot(leaf: &mut Leaf, id: u64) -> Option<Region> {

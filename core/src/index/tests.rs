@@ -434,6 +434,14 @@ fn an_edit_shares_every_node_that_it_does_not_touch() {
     pair.apply(&(1000..1008).map(again).collect::<Vec<_>>());
     assert!(pair.index.nodes().difference(&before.nodes()).count() <= 4 + 5);
     pair.compare();
+    // What nobody else holds is changed where it is: a second edit of the same copy makes no new node.
+    let mut copy = before.clone();
+    let edit = |index: &mut Index| {
+        let (id, after) = again(1000);
+        index.apply([(id, after.as_ref())].into_iter(), Sequence::new(9));
+        index.nodes()
+    };
+    assert_eq!(edit(&mut copy), edit(&mut copy));
 }
 
 #[test]
