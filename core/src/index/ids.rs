@@ -31,6 +31,13 @@ impl Slot {
     }
 }
 
+/// The last version that holds a branch lowers the same counts; they may have left the cache since.
+impl Drop for Branch {
+    fn drop(&mut self) {
+        self.children.iter().flatten().for_each(Node::prefetch_count);
+    }
+}
+
 /// A bit for each id that is there, and their slots in order.
 type Leaf = ThinArc<u16, Slot>;
 

@@ -57,11 +57,24 @@ impl Clone for Leaf {
     }
 }
 
+/// The last version that holds a leaf lowers the same counts; they may have left the cache since.
+impl Drop for Leaf {
+    fn drop(&mut self) {
+        self.regions.iter().flatten().for_each(Region::prefetch_count);
+    }
+}
+
 /// As for a leaf, with the reference counts of its children.
 impl Clone for Branch {
     fn clone(&self) -> Self {
         self.children.iter().flatten().for_each(Node::prefetch_count);
         Self { heads: self.heads.clone(), totals: self.totals, children: self.children.clone() }
+    }
+}
+
+impl Drop for Branch {
+    fn drop(&mut self) {
+        self.children.iter().flatten().for_each(Node::prefetch_count);
     }
 }
 
