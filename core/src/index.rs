@@ -1,56 +1,67 @@
 //! The two indexes of a root, by key and by id, as one persistent value: an edit works on a copy that shares what it does
 //! not touch, so a snapshot that is held keeps its own version for ever.
 //!
-//! Both maps come from a library (`imbl`) and hold handles to the same allocations; nobody outside this file can change one
-//! without the other (I11).
+//! - [`tree`]: by start key, a copy-on-write B+ tree. [`heads`] is how its nodes search, [`edit`] how they change.
+//! - [`ids`]: by id, a copy-on-write radix tree.
+//!
+//! Both hold handles to the same allocations, and nobody outside this folder can change one without the other (I11). When a
+//! region last changed is kept in one place, the id index: who asks for it is a writer, or has found its cached region
+//! outdated, while a lookup by key must not pay for it with a line of cache or eight bytes in each leaf. So an [`Entry`] that
+//! was found by key looks the version counter up when it is asked.
 
-use std::borrow::Borrow;
-use std::cmp::Ordering;
+mod cursor;
+mod edit;
+mod heads;
+mod ids;
+mod many;
+mod node;
+mod slots;
+mod tree;
+
 use std::fmt;
-use std::ops::Bound;
 
-use imbl::shared_ptr::DefaultSharedPtr;
-use imbl::{GenericHashMap, OrdSet};
-
+use self::cursor::Regions;
+use self::ids::IdTree;
+use self::tree::KeyTree;
 use crate::ids::{RegionId, Sequence};
-use crate::keys::KeyRange;
+use crate::keys::{EndKey, KeyRange};
 use crate::region::Region;
 
-type IdMap = GenericHashMap<RegionId, Entry, std::hash::BuildHasherDefault<IdHasher>, DefaultSharedPtr>;
-
-/// A region as the index holds it: the shared descriptor, and when it last changed.
-#[derive(Clone)]
-pub struct Entry {
-    region: Region,
-    changed_at: Sequence,
+/// A region as a snapshot holds it: the shared descriptor, and when it last changed. It borrows from the snapshot.
+#[derive(Clone, Copy)]
+pub struct Entry<'a> {
+    region: &'a Region,
+    ids: &'a IdTree,
 }
 
-impl Entry {
+impl<'a> Entry<'a> {
     /// The region. Cloning the handle shares the allocation.
     #[must_use]
-    pub fn region(&self) -> &Region {
-        &self.region
+    #[inline]
+    pub fn region(self) -> &'a Region {
+        self.region
     }
 
     /// The sequence number of the changeset that last changed this region: the version counter that a change computed
-    /// from this entry must name.
+    /// from this entry must name. Costs a lookup by id.
     #[must_use]
-    pub fn changed_at(&self) -> Sequence {
-        self.changed_at
+    pub fn changed_at(self) -> Sequence {
+        // Every region of a snapshot is in its id index (I11), so the default is never taken.
+        self.ids.get(self.region.id()).map_or(Sequence::default(), |(_, changed_at)| changed_at)
     }
 }
 
-impl fmt::Debug for Entry {
+impl fmt::Debug for Entry<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} changed at {:?}", self.region, self.changed_at)
+        write!(f, "{} changed at {:?}", self.region, self.changed_at())
     }
 }
 
 /// Regions ordered by start key, and the same regions by id.
 #[derive(Clone, Default)]
 pub(crate) struct Index {
-    by_key: OrdSet<ByStart>,
-    by_id: IdMap,
+    by_key: KeyTree,
+    by_id: IdTree,
 }
 
 impl Index {
@@ -63,41 +74,108 @@ impl Index {
         self.by_key.len()
     }
 
-    /// The region that owns `key`.
-    pub(crate) fn locate(&self, key: &[u8]) -> Option<&Entry> {
-        let ByStart(region) = self.by_key.get_prev(key)?;
-        region.end_key().is_after(key).then(|| self.get(region.id()))?
+    fn entry<'a>(&'a self, region: &'a Region) -> Entry<'a> {
+        Entry { region, ids: &self.by_id }
     }
 
-    pub(crate) fn get(&self, id: RegionId) -> Option<&Entry> {
-        self.by_id.get(&id)
+    /// The region that owns `key`.
+    #[inline]
+    pub(crate) fn locate(&self, key: &[u8]) -> Option<Entry<'_>> {
+        self.by_key.locate(key).map(|region| self.entry(region))
+    }
+
+    /// The regions that own `keys`, found together.
+    pub(crate) fn locate_many<'a>(&'a self, keys: &[&[u8]], found: &mut [Option<Entry<'a>>]) {
+        self.by_key.locate_many(keys, |at, region| {
+            if let Some(slot) = found.get_mut(at) {
+                *slot = region.map(|region| self.entry(region));
+            }
+        });
+    }
+
+    /// The region that ends at `end` or contains it, seen from below: the first one of a scan that goes down from there.
+    pub(crate) fn locate_end_key(&self, end: EndKey<'_>) -> Option<Entry<'_>> {
+        let region = self.by_key.select(self.by_key.rank_of_end(end).checked_sub(1)?)?;
+        (region.end_key() >= end).then(|| self.entry(region))
+    }
+
+    /// The last region that starts before `key`.
+    pub(crate) fn before(&self, key: &[u8]) -> Option<Entry<'_>> {
+        let region = self.by_key.select(self.by_key.rank(key).checked_sub(1)?)?;
+        Some(self.entry(region))
+    }
+
+    /// The first region that starts after `key`.
+    pub(crate) fn after(&self, key: &[u8]) -> Option<Entry<'_>> {
+        let region = self.by_key.select(self.by_key.place(key).rank)?;
+        Some(self.entry(region))
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, id: RegionId) -> Option<Entry<'_>> {
+        self.by_id.get(id).map(|(region, _)| self.entry(region))
     }
 
     /// All regions in key order.
-    pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = &Region> {
-        self.by_key.iter().map(|ByStart(region)| region)
+    pub(crate) fn iter(&self) -> Regions<'_> {
+        Regions::new(&self.by_key, 0..self.by_key.len())
     }
 
     /// The regions that share a key with `range`, in key order.
-    pub(crate) fn overlapping<'a>(&'a self, range: KeyRange<'a>) -> impl Iterator<Item = &'a Region> {
-        let first = self.locate(range.start).map_or(range.start, |entry| entry.region.start_key());
-        self.by_key
-            .range::<(Bound<&[u8]>, Bound<&[u8]>), [u8]>((Bound::Included(first), Bound::Unbounded))
-            .map(|ByStart(region)| region)
-            .take_while(move |region| range.end.is_after(region.start_key()))
+    pub(crate) fn overlapping<'a>(&'a self, range: KeyRange<'_>) -> Regions<'a> {
+        self.by_key.overlapping(range)
     }
 
-    /// Puts in a region whose id and range are free.
-    pub(crate) fn insert(&mut self, region: Region, changed_at: Sequence) {
-        self.by_key.insert(ByStart(region.clone()));
-        self.by_id.insert(region.id(), Entry { region, changed_at });
+    /// The regions that start in `range`, in key order.
+    pub(crate) fn starting_in(&self, range: KeyRange<'_>) -> Regions<'_> {
+        self.by_key.starting_in(range)
     }
 
-    pub(crate) fn remove(&mut self, id: RegionId) {
-        if let Some(Entry { region, .. }) = self.by_id.remove(&id) {
-            self.by_key.remove(region.start_key());
+    /// Calls `visit` for every region that differs between this version and a later one, in order of ids. O(changes).
+    pub(crate) fn diff<'a>(&'a self, later: &'a Self, mut visit: impl FnMut(Option<Entry<'a>>, Option<Entry<'a>>)) {
+        self.by_id.diff(&later.by_id, &mut |before, after| {
+            visit(before.map(|region| self.entry(region)), after.map(|region| later.entry(region)));
+        });
+    }
+
+    /// Replaces, adds and removes regions: each change is an id and the region after it, all of one sequence number. After
+    /// it the regions must not overlap; in between nobody looks.
+    pub(crate) fn apply<'c>(
+        &mut self,
+        changes: impl Iterator<Item = (RegionId, Option<&'c Region>)> + Clone,
+        changed_at: Sequence,
+    ) {
+        if self.len() == 0 {
+            return self.build(changes.filter_map(|(_, after)| after).cloned().collect(), changed_at);
+        }
+        // What leaves its start key goes first: another region of the same changeset may take it over.
+        for (id, after) in changes.clone() {
+            let before = self.by_id.get(id).map(|(before, _)| before.clone());
+            if let Some(before) = before.filter(|before| !starts_with(after, before)) {
+                self.by_key.remove(before.start_key());
+                self.by_id.remove(id);
+            }
+        }
+        for region in changes.filter_map(|(_, after)| after) {
+            match self.by_id.get(region.id()) {
+                Some(_) => self.by_key.replace(region.clone()),
+                None => self.by_key.insert(region.clone()),
+            }
+            self.by_id.insert(region.clone(), changed_at);
         }
     }
+
+    /// Fills an empty index.
+    fn build(&mut self, mut regions: Vec<Region>, changed_at: Sequence) {
+        regions.sort_unstable_by_key(Region::id);
+        self.by_id = IdTree::build(&regions, changed_at);
+        regions.sort_unstable_by(|left, right| left.start_key().cmp(right.start_key()));
+        self.by_key = KeyTree::build(regions);
+    }
+}
+
+fn starts_with(after: Option<&Region>, before: &Region) -> bool {
+    after.is_some_and(|after| after.start_key() == before.start_key())
 }
 
 impl fmt::Debug for Index {
@@ -106,53 +184,7 @@ impl fmt::Debug for Index {
     }
 }
 
-/// A region that sorts by its start key and can be looked up by bytes: the key index stores no copy of any key.
-#[derive(Clone)]
-struct ByStart(Region);
-
-impl Borrow<[u8]> for ByStart {
-    fn borrow(&self) -> &[u8] {
-        self.0.start_key()
-    }
-}
-
-impl PartialEq for ByStart {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.start_key() == other.0.start_key()
-    }
-}
-
-impl Eq for ByStart {}
-
-impl PartialOrd for ByStart {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for ByStart {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.0.start_key().cmp(other.0.start_key())
-    }
-}
-
-/// Region ids come from an allocator and need spreading only: a Fibonacci multiplication.
-#[derive(Clone, Copy, Default)]
-struct IdHasher(u64);
-
-impl std::hash::Hasher for IdHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.write_u64(u64::from(byte));
-        }
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        let spread = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        self.0 = spread ^ (spread >> 32);
-    }
-}
+#[cfg(test)]
+mod check;
+#[cfg(test)]
+mod tests;

@@ -77,6 +77,7 @@ mod keys;
 pub mod layout;
 mod meta;
 mod peer;
+mod prefetch;
 mod raft;
 mod region;
 mod store_ident;

@@ -20,7 +20,10 @@ use crate::epoch::RegionEpoch;
 use crate::ids::{LogIndex, PeerId, RegionId, StoreId};
 use crate::keys::{EndKey, KeyRange};
 use crate::peer::{Peer, PeerState};
-use crate::wire;
+use crate::{prefetch, wire};
+
+/// The header of the allocation, the table and the fields in it.
+const PREFETCH_BYTES: usize = 128;
 
 /// One immutable version of a region: its range, epoch and peers, the state of this store's record, and the merge state.
 ///
@@ -79,6 +82,18 @@ impl Region {
         // as root. The buffer is never changed afterwards: `ThinArc` hands out shared references only. Positions inside are
         // relative to the start of the buffer, and scalars are read byte-wise, so the copy's address does not matter.
         RegionRef(unsafe { flatbuffers::root_unchecked::<wire::Region<'_>>(&self.buffer.slice) })
+    }
+
+    /// Starts loading what every reader looks at first: id, epoch and state, and the way to everything else.
+    #[inline(always)]
+    pub(crate) fn prefetch(&self) {
+        prefetch::lines(self.buffer.as_ptr().cast(), PREFETCH_BYTES);
+    }
+
+    /// Starts loading the reference count, for who is about to clone many handles.
+    #[inline(always)]
+    pub(crate) fn prefetch_count(&self) {
+        prefetch::lines(self.buffer.as_ptr().cast(), 1);
     }
 
     /// Whether both handles share one allocation (I6).

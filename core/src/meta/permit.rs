@@ -75,7 +75,7 @@ impl<'a> Permit<'a> {
         // The end of the number range is 584 years of a publish every nanosecond away.
         let sequence = Sequence::new(root.sequence.get().wrapping_add(1));
         let mut index = root.index.clone();
-        apply(&mut index, &self.changeset, sequence);
+        index.apply(self.changeset.changes().iter().map(|change| (change.id(), change.after())), sequence);
         writers.bury(&self.changeset);
         self.meta.swap_root(index, sequence)
         // `writers` is unlocked before `self` is dropped, which takes the lock again to release the reservation.
@@ -85,16 +85,6 @@ impl<'a> Permit<'a> {
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
         self.meta.writers.lock().release(self.reservation);
-    }
-}
-
-/// All removals come first: within one changeset a region may take over the start key of another.
-fn apply(index: &mut Index, changeset: &Changeset, sequence: Sequence) {
-    for change in changeset.changes() {
-        index.remove(change.id());
-    }
-    for region in changeset.changes().iter().filter_map(Change::after) {
-        index.insert(region.clone(), sequence);
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use super::validate::{self, Violation};
 use crate::ids::{RegionId, Sequence};
 use crate::index::{Entry, Index};
-use crate::keys::KeyRange;
+use crate::keys::{EndKey, KeyRange};
 use crate::region::Region;
 use crate::sync::Arc;
 
@@ -41,13 +41,40 @@ impl Snapshot {
 
     /// The region that owns `key`; `None` if the key lies in a hole, which another store may own. O(log regions).
     #[must_use]
-    pub fn locate(&self, key: &[u8]) -> Option<&Entry> {
+    pub fn locate(&self, key: &[u8]) -> Option<Entry<'_>> {
         self.root.index.locate(key)
+    }
+
+    /// The regions that own `keys`, looked up sixteen at a time so that their cache misses overlap. Fills as many places of
+    /// `found` as there are keys. The way to route a batch; for a single key [`locate`](Self::locate) is cheaper.
+    pub fn locate_many<'a>(&'a self, keys: &[&[u8]], found: &mut [Option<Entry<'a>>]) {
+        self.root.index.locate_many(keys, found);
+    }
+
+    /// The region that ends at `end` or contains it, seen from below: where a scan that goes down from `end` begins. `None`
+    /// if nothing lies just below. O(log regions).
+    #[must_use]
+    pub fn locate_end_key(&self, end: EndKey<'_>) -> Option<Entry<'_>> {
+        self.root.index.locate_end_key(end)
+    }
+
+    /// The last region that starts before `key`: given a region's start key, its predecessor, whether or not the two touch.
+    /// O(log regions).
+    #[must_use]
+    pub fn region_before(&self, key: &[u8]) -> Option<Entry<'_>> {
+        self.root.index.before(key)
+    }
+
+    /// The first region that starts after `key`: given a region's start key, its successor, whether or not the two touch.
+    /// O(log regions).
+    #[must_use]
+    pub fn region_after(&self, key: &[u8]) -> Option<Entry<'_>> {
+        self.root.index.after(key)
     }
 
     /// The region with this id. O(log regions) with a wide base: a few cached loads.
     #[must_use]
-    pub fn get(&self, id: RegionId) -> Option<&Entry> {
+    pub fn get(&self, id: RegionId) -> Option<Entry<'_>> {
         self.root.index.get(id)
     }
 
@@ -64,13 +91,31 @@ impl Snapshot {
     }
 
     /// All regions in key order, lazily; `rev()` walks down.
-    pub fn regions(&self) -> impl DoubleEndedIterator<Item = &Region> {
+    pub fn regions(&self) -> impl DoubleEndedIterator<Item = &Region> + ExactSizeIterator {
         self.root.index.iter()
     }
 
-    /// The regions that share a key with `range`, in key order, lazily. O(log regions) to begin.
-    pub fn overlapping<'a>(&'a self, range: KeyRange<'a>) -> impl Iterator<Item = &'a Region> {
+    /// The regions that share a key with `range`, in key order, lazily; `rev()` walks down. O(log regions) to begin, and to
+    /// count: `overlapping(range).len()` visits no region.
+    pub fn overlapping<'a>(
+        &'a self,
+        range: KeyRange<'_>,
+    ) -> impl DoubleEndedIterator<Item = &'a Region> + ExactSizeIterator + use<'a> {
         self.root.index.overlapping(range)
+    }
+
+    /// The regions whose start key is in `range`, in key order, lazily; otherwise as [`overlapping`](Self::overlapping).
+    pub fn starting_in<'a>(
+        &'a self,
+        range: KeyRange<'_>,
+    ) -> impl DoubleEndedIterator<Item = &'a Region> + ExactSizeIterator + use<'a> {
+        self.root.index.starting_in(range)
+    }
+
+    /// Calls `visit` with every region that differs between this state and a `later` one, as it is before and after, in
+    /// order of ids. Costs in proportion to what changed, however many regions there are.
+    pub fn diff<'a>(&'a self, later: &'a Self, visit: impl FnMut(Option<Entry<'a>>, Option<Entry<'a>>)) {
+        self.root.index.diff(&later.root.index, visit);
     }
 
     /// Checks the invariants of this state: I1 (no overlap), I11 (both indexes agree) and I13 (every region is well-formed

@@ -1,6 +1,7 @@
 //! The invariants of a state, and of a step between two states, as code.
 
 use crate::ids::RegionId;
+use crate::index::Entry;
 use crate::region::{Region, RegionError};
 
 use super::Snapshot;
@@ -48,7 +49,7 @@ fn overlap(left: Option<&Region>, right: &Region) -> Option<Violation> {
 }
 
 fn disagreement(snapshot: &Snapshot, region: &Region) -> Option<Violation> {
-    let same = |found: Option<&crate::index::Entry>| found.is_some_and(|entry| entry.region().same_buffer(region));
+    let same = |found: Option<Entry<'_>>| found.is_some_and(|entry| entry.region().same_buffer(region));
     let agree = same(snapshot.get(region.id())) && same(snapshot.locate(region.start_key()));
     (!agree).then(|| Violation::IndexesDisagree { region: region.id() })
 }

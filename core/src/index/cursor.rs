@@ -1,0 +1,164 @@
+//! [`Regions`]: the regions of a span of ranks, in key order, from either end. It allocates nothing: the way down is a
+//! stack of fixed height.
+
+use std::iter::FusedIterator;
+use std::ops::Range;
+
+use super::node::{Branch, Leaf, Node};
+use super::tree::KeyTree;
+use crate::region::Region;
+
+/// Levels of branches. With at least eight children in each, 12 of them hold more regions than memory can.
+const HEIGHT_MAX: usize = 12;
+
+/// Regions in key order, lazily. Its length is known, so that counting is free.
+#[derive(Clone)]
+pub(crate) struct Regions<'a> {
+    tree: &'a KeyTree,
+    ranks: Range<usize>,
+    /// Made when the first region is asked for from that end.
+    front: Option<Cursor<'a>>,
+    back: Option<Cursor<'a>>,
+}
+
+impl<'a> Regions<'a> {
+    pub(super) fn new(tree: &'a KeyTree, ranks: Range<usize>) -> Self {
+        Self { tree, ranks, front: None, back: None }
+    }
+}
+
+impl<'a> Iterator for Regions<'a> {
+    type Item = &'a Region;
+
+    fn next(&mut self) -> Option<&'a Region> {
+        let rank = self.ranks.next()?;
+        let cursor = match &mut self.front {
+            Some(cursor) => {
+                cursor.forward();
+                cursor
+            }
+            empty => empty.insert(Cursor::at(self.tree, rank)),
+        };
+        cursor.region()
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.ranks.size_hint()
+    }
+
+    fn nth(&mut self, skipped: usize) -> Option<&'a Region> {
+        self.front = None;
+        self.ranks.nth(skipped).and_then(|rank| self.front.insert(Cursor::at(self.tree, rank)).region())
+    }
+}
+
+impl<'a> DoubleEndedIterator for Regions<'a> {
+    fn next_back(&mut self) -> Option<&'a Region> {
+        let rank = self.ranks.next_back()?;
+        let cursor = match &mut self.back {
+            Some(cursor) => {
+                cursor.backward();
+                cursor
+            }
+            empty => empty.insert(Cursor::at(self.tree, rank)),
+        };
+        cursor.region()
+    }
+}
+
+impl ExactSizeIterator for Regions<'_> {}
+
+impl FusedIterator for Regions<'_> {}
+
+/// A place in one leaf, and the way down to it.
+#[derive(Clone)]
+struct Cursor<'a> {
+    path: [Option<(&'a Branch, usize)>; HEIGHT_MAX],
+    height: usize,
+    leaf: Option<&'a Leaf>,
+    at: usize,
+}
+
+impl<'a> Cursor<'a> {
+    fn at(tree: &'a KeyTree, rank: usize) -> Self {
+        let mut cursor = Self { path: [None; HEIGHT_MAX], height: 0, leaf: None, at: rank };
+        let mut node = Some(tree.root());
+        while let Some(Node::Branch(branch)) = node {
+            node = cursor.enter(branch);
+        }
+        if let Some(Node::Leaf(leaf)) = node {
+            cursor.leaf = Some(leaf);
+        }
+        cursor
+    }
+
+    /// One level down, towards the region of rank `self.at` below this branch.
+    fn enter(&mut self, branch: &'a Branch) -> Option<&'a Node> {
+        let mut child = 0;
+        for below in branch.totals.iter().take(branch.len().saturating_sub(1)) {
+            if self.at < below.regions {
+                break;
+            }
+            self.at -= below.regions;
+            child += 1;
+        }
+        self.push(branch, child);
+        branch.child(child)
+    }
+
+    fn region(&self) -> Option<&'a Region> {
+        self.leaf?.region(self.at)
+    }
+
+    fn forward(&mut self) {
+        self.at += 1;
+        if self.leaf.is_none_or(|leaf| self.at < leaf.len()) {
+            return;
+        }
+        let next = self.turn(|branch, at| Some(at + 1).filter(|at| *at < branch.len()));
+        self.descend(next, |_| 0);
+        self.at = 0;
+    }
+
+    fn backward(&mut self) {
+        if let Some(at) = self.at.checked_sub(1) {
+            self.at = at;
+            return;
+        }
+        let next = self.turn(|_, at| at.checked_sub(1));
+        self.descend(next, |branch| branch.len() - 1);
+        self.at = self.leaf.map_or(0, |leaf| leaf.len() - 1);
+    }
+
+    /// Climbs to the first branch that has a child further on, and steps to it.
+    fn turn(&mut self, further: impl Fn(&Branch, usize) -> Option<usize>) -> Option<&'a Node> {
+        while self.height > 0 {
+            self.height -= 1;
+            let (branch, at) = self.path.get(self.height).copied().flatten()?;
+            if let Some(at) = further(branch, at) {
+                self.push(branch, at);
+                return branch.child(at);
+            }
+        }
+        None
+    }
+
+    fn descend(&mut self, mut node: Option<&'a Node>, side: impl Fn(&Branch) -> usize) {
+        while let Some(Node::Branch(branch)) = node {
+            let at = side(branch);
+            self.push(branch, at);
+            node = branch.child(at);
+        }
+        self.leaf = match node {
+            Some(Node::Leaf(leaf)) => Some(leaf),
+            _ => None,
+        };
+    }
+
+    fn push(&mut self, branch: &'a Branch, at: usize) {
+        if let Some(slot) = self.path.get_mut(self.height) {
+            *slot = Some((branch, at));
+            self.height += 1;
+        }
+    }
+}
