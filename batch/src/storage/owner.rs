@@ -53,6 +53,8 @@ impl Owner {
 
 /// Refuses whatever is not a directory that only this user can write.
 pub(super) fn check_directory(path: &Path) -> Result<(), StorageError> {
+    // The kernel follows a link that a slash, or a dot behind one, comes after; components have neither.
+    let path: &Path = &path.components().collect::<PathBuf>();
     let found = fs::symlink_metadata(path).map_err(|source| match source.kind() {
         io::ErrorKind::NotFound => StorageError::NoDirectory { path: path.to_owned() },
         _ => StorageError::Io { path: path.to_owned(), action: "look at the directory", source },
