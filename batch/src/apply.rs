@@ -33,6 +33,8 @@ pub enum ApplyError {
     Refused(#[from] AdminError),
     #[error("region {region}: the new region id {child} has a record on this store already")]
     ChildExists { region: RegionId, child: RegionId },
+    #[error("region {region} was created by this very batch: commit it, then apply the entry that destroys the region")]
+    CommitFirst { region: RegionId },
     #[error(transparent)]
     Storage(#[from] StorageError),
     #[error(transparent)]
@@ -143,11 +145,12 @@ impl<'a, S: Storage> ApplyBatch<'a, S> {
         epoch: RegionEpoch,
         command: &AdminCommand,
     ) -> Result<Outcome, ApplyError> {
+        let before = self.pending(region)?.apply;
         let current = self.advance(region, entry)?;
         let outcome = command.plan(&current, epoch, self.store.ident().store_id)?;
         match &outcome {
             Outcome::Changed { region } => self.change(region, Reason::ChangePeer)?,
-            Outcome::Destroyed { tombstone, peer } => self.destroy(tombstone, *peer)?,
+            Outcome::Destroyed { tombstone, peer } => self.destroy(tombstone, *peer, before)?,
             Outcome::Split { regions, derived } => self.split(regions, *derived)?,
             // `Outcome` may grow with the commands; a new one is refused until its effect is written here.
             _ => return Err(ApplyError::RegionNotFound { region }),
@@ -246,7 +249,15 @@ impl<'a, S: Storage> ApplyBatch<'a, S> {
     }
 
     /// The tombstone is in the batch of the change itself, and synced whatever the host chose (I12).
-    fn destroy(&mut self, tombstone: &Region, peer: PeerId) -> Result<(), ApplyError> {
+    ///
+    /// A region that this batch creates is in nobody's map, so its removal cannot be published: the entry is taken back to
+    /// the state `before` it, and waits for the next batch.
+    fn destroy(&mut self, tombstone: &Region, peer: PeerId, before: ApplyState) -> Result<(), ApplyError> {
+        let pending = self.pending(tombstone.id())?;
+        if pending.base.is_none() {
+            pending.apply = before;
+            return Err(ApplyError::CommitFirst { region: tombstone.id() });
+        }
         self.put_state(tombstone)?;
         let key = regionmeta::layout::apply_state_key(tombstone.id());
         self.store.storage().delete(&mut self.batch, Family::Raft, &key)?;
