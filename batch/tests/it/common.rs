@@ -97,6 +97,18 @@ pub(crate) fn dump(storage: &impl Storage) -> Dump {
     records
 }
 
+/// Makes the storage hold exactly what a dump says.
+pub(crate) fn restore(storage: &impl Storage, content: &Dump) {
+    let mut batch = storage.batch();
+    for (family, key, _) in dump(storage) {
+        storage.delete(&mut batch, family, &key).unwrap();
+    }
+    for (family, key, value) in content {
+        storage.put(&mut batch, *family, key, value).unwrap();
+    }
+    storage.write(batch, Durability::Synced).unwrap();
+}
+
 pub(crate) fn put_raw(storage: &impl Storage, family: Family, key: &[u8], value: &[u8]) {
     let mut batch = storage.batch();
     storage.put(&mut batch, family, key, value).unwrap();
@@ -120,6 +132,13 @@ pub(crate) fn put_region(storage: &impl Storage, region: &Region) {
 /// The payload of a region's stored record: the bytes behind the envelope.
 pub(crate) fn stored_payload(storage: &impl Storage, id: RegionId) -> Vec<u8> {
     storage.get(Family::Raft, &region_state_key(id)).unwrap().unwrap()[regionmeta::ENVELOPE_BYTES..].to_vec()
+}
+
+/// Whether regions in key order tile every key, without a hole or an overlap (I1).
+pub(crate) fn covers_everything(regions: &[Region]) -> bool {
+    let starts = regions.iter().map(Region::start_key).chain([&b""[..]]);
+    let ends = [&b""[..]].into_iter().chain(regions.iter().map(|region| region.end_key().to_wire()));
+    !regions.is_empty() && starts.eq(ends)
 }
 
 /// A draft of a region with one voter here, whose peer id is ten times the region's.

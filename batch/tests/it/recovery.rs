@@ -16,7 +16,7 @@ use regionmeta_batch::{OpenError, Store, records};
 
 use crate::common::{
     Disk, Dump, HERE, Mem, Rocks, at, builder, draft, dump, learner, on_each_storage, put, put_ident, put_raw,
-    put_region, region, stored_payload,
+    put_region, region, restore, stored_payload,
 };
 
 on_each_storage!(
@@ -372,17 +372,6 @@ fn opening_twice_changes_nothing(disk: &impl Disk) {
     }
 }
 
-fn copy(from: &Dump, to: &impl Storage) {
-    let mut batch = to.batch();
-    for (family, key, _) in dump(to) {
-        to.delete(&mut batch, family, &key).unwrap();
-    }
-    for (family, key, value) in from {
-        to.put(&mut batch, *family, key, value).unwrap();
-    }
-    to.write(batch, Durability::Synced).unwrap();
-}
-
 /// T3: each write of the repair fails, and the next recovery ends where an undisturbed one does.
 fn a_crash_inside_a_repair_is_repaired(disk: &impl Disk) {
     seed_repairs(disk);
@@ -392,7 +381,7 @@ fn a_crash_inside_a_repair_is_repaired(disk: &impl Disk) {
     for fault in [Fault::Lost, Fault::Applied] {
         let mut nth = 1;
         loop {
-            copy(&before, &disk.storage());
+            restore(&disk.storage(), &before);
             match builder().open_storage(FaultyStorage::new(disk.storage(), nth, fault)) {
                 Ok(_) => break,
                 Err(error) => assert!(error.to_string().contains("injected"), "{error}"),
