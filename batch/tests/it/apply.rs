@@ -401,6 +401,34 @@ fn of_two_batches_that_only_advance_a_region_the_second_is_refused(disk: &impl D
     batch.commit().unwrap();
 }
 
+/// Several workers that wrongly share a region: each entry is acknowledged by one of them only.
+#[test]
+fn of_workers_that_race_for_an_entry_one_applies_it() {
+    let store = bootstrapped(MemStorage::new());
+    let last = 2_000;
+    let acknowledged: u64 = std::thread::scope(|scope| {
+        let work = || {
+            let mut acknowledged = 0;
+            loop {
+                let (mut batch, next) = (store.begin(), store.apply_state(FIRST).applied_index.get() + 1);
+                if next > last {
+                    return acknowledged;
+                }
+                if batch.advance(FIRST, at(next)).is_err() {
+                    continue; // another worker was faster
+                }
+                match batch.commit() {
+                    Ok(_) => acknowledged += 1,
+                    Err(error) => assert!(matches!(error, CommitError::Overtaken { region: FIRST }), "{error}"),
+                }
+            }
+        };
+        let workers: Vec<_> = (0..4).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().map(|worker| worker.join().unwrap()).sum()
+    });
+    assert_eq!((acknowledged, store.apply_state(FIRST).applied_index.get()), (last - 5, last));
+}
+
 fn a_batch_does_not_revive_the_apply_state_of_a_destroyed_region(disk: &impl Disk) {
     let store = bootstrapped(disk.storage());
     let mut batch = store.begin();

@@ -1,8 +1,12 @@
 //! This binary run again as another process: what needs a second owner, other rights, or a kill -9.
 
 use std::io::{BufRead, BufReader, Lines, Write};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal};
 
 const ROLE: &str = "REGIONMETA_TEST_CHILD";
 const DIRECTORY: &str = "REGIONMETA_TEST_DIRECTORY";
@@ -75,6 +79,25 @@ impl Running {
         let rest = std::iter::from_fn(|| self.heard()).collect();
         self.child.wait().unwrap();
         rest
+    }
+}
+
+impl Running {
+    /// SIGKILL after a while, wherever the child then is; returns everything that it said.
+    pub(crate) fn kill_after(&mut self, delay: Duration) -> Vec<String> {
+        let pid = Pid::from_child(&self.child);
+        let said = std::thread::scope(|scope| {
+            // The child is waited for after this scope only, so its number cannot have become another process's.
+            scope.spawn(move || {
+                std::thread::sleep(delay);
+                rustix::process::kill_process(pid, Signal::KILL).unwrap();
+            });
+            // Listening all the while: a child that waits for its parent to listen would not be writing to its disk.
+            std::iter::from_fn(|| self.heard()).collect()
+        });
+        let status = self.child.wait().unwrap();
+        assert_eq!(status.signal(), Some(9), "the child ended by itself: {status}");
+        said
     }
 }
 

@@ -60,10 +60,10 @@ fn host_data_and_metadata_share_one_rocksdb_batch() {
     assert_eq!(stored_payload(&RocksStorage::attach(db).unwrap(), region.id()), region.as_bytes());
 }
 
-/// The suite itself must be able to fail: a storage that makes a batch visible too early does not pass.
+/// The suite itself must be able to fail: here a value is visible before its batch is written.
 #[test]
 #[should_panic(expected = "assertion")]
-fn the_suite_refuses_a_storage_that_loses_a_write() {
+fn the_suite_refuses_a_storage_that_shows_a_batch_too_early() {
     let disk = crate::common::Mem::empty();
     let mut batch = disk.storage().batch();
     disk.storage().put(&mut batch, Family::Raft, b"invisible", b"0").unwrap();
