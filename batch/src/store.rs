@@ -1,5 +1,6 @@
 //! [`Store`]: the facade. Storage, published map, apply path and identity, opened by one builder.
 
+#[cfg(feature = "rocksdb")]
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
