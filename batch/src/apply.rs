@@ -33,6 +33,8 @@ pub enum ApplyError {
     Refused(#[from] AdminError),
     #[error("region {region}: the new region id {child} has a record on this store already")]
     ChildExists { region: RegionId, child: RegionId },
+    #[error("region {region} was created by this very batch: commit it, then apply the entry that destroys the region")]
+    CommitFirst { region: RegionId },
     #[error(transparent)]
     Storage(#[from] StorageError),
     #[error(transparent)]
@@ -48,6 +50,8 @@ pub enum CommitError {
     Poisoned(#[from] Poisoned),
     #[error("nothing was written: {0}")]
     Refused(#[from] Refusal),
+    #[error("nothing was written: entries of region {region} were applied by another batch since this one began")]
+    Overtaken { region: RegionId },
     #[error("{0}; the outcome is unknown, the store is poisoned")]
     Write(#[from] StorageError),
 }
@@ -64,10 +68,28 @@ pub struct Committed {
 /// What the entries of this batch have made of one region.
 #[derive(Debug)]
 struct Pending {
-    /// The version counter that the first change started from; `None` if the batch itself creates the region.
-    base: Option<Sequence>,
+    /// What the first entry started from; `None` if the batch itself creates the region.
+    base: Option<Base>,
     apply: ApplyState,
     after: After,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Base {
+    changed_at: Sequence,
+    applied: ApplyState,
+}
+
+impl Pending {
+    /// Whether any entry counted. A region that was only looked at is nobody's business at commit.
+    fn moved(&self) -> bool {
+        self.base.is_none_or(|base| base.applied != self.apply)
+    }
+
+    /// The apply state to store; `None` if the region is gone.
+    fn apply_state(&self) -> Option<ApplyState> {
+        (!matches!(self.after, After::Destroyed(_))).then_some(self.apply)
+    }
 }
 
 #[derive(Debug)]
@@ -79,7 +101,7 @@ enum After {
 
 /// Entries of any number of regions, to be written and published together.
 ///
-/// A region's entries come from one batch at a time: of two batches that change one region, the second is refused.
+/// A region's entries come from one batch at a time: of two batches that hold entries of one region, the second is refused.
 #[derive(Debug)]
 #[must_use = "a batch that is not committed changes nothing"]
 pub struct ApplyBatch<'a, S: Storage> {
@@ -130,11 +152,12 @@ impl<'a, S: Storage> ApplyBatch<'a, S> {
         epoch: RegionEpoch,
         command: &AdminCommand,
     ) -> Result<Outcome, ApplyError> {
+        let before = self.pending(region)?.apply;
         let current = self.advance(region, entry)?;
         let outcome = command.plan(&current, epoch, self.store.ident().store_id)?;
         match &outcome {
             Outcome::Changed { region } => self.change(region, Reason::ChangePeer)?,
-            Outcome::Destroyed { tombstone, peer } => self.destroy(tombstone, *peer)?,
+            Outcome::Destroyed { tombstone, peer } => self.destroy(tombstone, *peer, before)?,
             Outcome::Split { regions, derived } => self.split(regions, *derived)?,
             // `Outcome` may grow with the commands; a new one is refused until its effect is written here.
             _ => return Err(ApplyError::RegionNotFound { region }),
@@ -166,20 +189,21 @@ impl<'a, S: Storage> ApplyBatch<'a, S> {
     /// Writes the batch, then publishes it. Readers see all of it or nothing.
     ///
     /// # Errors
-    /// [`CommitError::Refused`] before anything was written, if another batch changed one of the regions meanwhile. After
-    /// [`CommitError::Write`] the outcome is unknown and the store is poisoned (I14).
+    /// [`CommitError::Refused`] or [`CommitError::Overtaken`] before anything was written, if another batch changed one of
+    /// the regions meanwhile or applied entries of it. After [`CommitError::Write`] the outcome is unknown and the store is
+    /// poisoned (I14).
     pub fn commit(mut self) -> Result<Committed, CommitError> {
         self.store.poison().check()?;
+        self.pending.retain(|_, pending| pending.moved());
         let permit = self.store.meta().prepare(self.changeset())?;
+        let claim = self.store.progress().claim(&self.started()).map_err(|region| CommitError::Overtaken { region })?;
         if let Err(error) = self.write() {
             self.store.poison().set(&error);
             return Err(error.into());
         }
         let changes = permit.changeset().changes().to_vec();
         // Before the regions are published: whoever computes from a published region finds its apply state.
-        self.store.remember(self.pending.into_iter().map(|(region, pending)| {
-            (region, (!matches!(pending.after, After::Destroyed(_))).then_some(pending.apply))
-        }));
+        claim.record(self.pending.iter().map(|(region, pending)| (*region, pending.apply_state())));
         // An empty changeset would wake every cached reader for nothing.
         let sequence = if changes.is_empty() { self.store.meta().sequence() } else { permit.publish().sequence() };
         Ok(Committed { sequence, changes })
@@ -188,9 +212,8 @@ impl<'a, S: Storage> ApplyBatch<'a, S> {
     fn write(&mut self) -> Result<(), StorageError> {
         let storage = self.store.storage();
         for region in &self.order {
-            match self.pending.get(region) {
-                Some(Pending { after: After::Destroyed(_), .. }) | None => {}
-                Some(pending) => records::write_apply_state(storage, &mut self.batch, *region, &pending.apply)?,
+            if let Some(state) = self.pending.get(region).and_then(Pending::apply_state) {
+                records::write_apply_state(storage, &mut self.batch, *region, &state)?;
             }
         }
         let batch = std::mem::replace(&mut self.batch, storage.batch());
@@ -202,14 +225,20 @@ impl<'a, S: Storage> ApplyBatch<'a, S> {
         in_order.filter_map(|(id, pending)| change(id, pending)).fold(Changeset::new(), Changeset::with)
     }
 
+    /// The regions whose entries this batch holds, as it found them.
+    fn started(&self) -> Vec<(RegionId, ApplyState)> {
+        self.pending.iter().filter_map(|(id, pending)| Some((*id, pending.base?.applied))).collect()
+    }
+
     /// The entry of a region in this batch, made from the published state at its first touch.
     fn pending(&mut self, region: RegionId) -> Result<&mut Pending, ApplyError> {
         if !self.pending.contains_key(&region) {
             let snapshot = self.store.meta().snapshot();
             let entry = snapshot.get(region).ok_or(ApplyError::RegionNotFound { region })?;
-            let (base, current) = (Some(entry.changed_at()), entry.region().clone());
-            let apply = self.store.apply_state(region);
-            self.insert(region, Pending { base, apply, after: After::Unchanged(current) });
+            let (changed_at, current) = (entry.changed_at(), entry.region().clone());
+            let applied = self.store.apply_state(region);
+            let base = Some(Base { changed_at, applied });
+            self.insert(region, Pending { base, apply: applied, after: After::Unchanged(current) });
         }
         self.pending.get_mut(&region).ok_or(ApplyError::RegionNotFound { region })
     }
@@ -227,7 +256,15 @@ impl<'a, S: Storage> ApplyBatch<'a, S> {
     }
 
     /// The tombstone is in the batch of the change itself, and synced whatever the host chose (I12).
-    fn destroy(&mut self, tombstone: &Region, peer: PeerId) -> Result<(), ApplyError> {
+    ///
+    /// A region that this batch creates is in nobody's map, so its removal cannot be published: the entry is taken back to
+    /// the state `before` it, and waits for the next batch.
+    fn destroy(&mut self, tombstone: &Region, peer: PeerId, before: ApplyState) -> Result<(), ApplyError> {
+        let pending = self.pending(tombstone.id())?;
+        if pending.base.is_none() {
+            pending.apply = before;
+            return Err(ApplyError::CommitFirst { region: tombstone.id() });
+        }
         self.put_state(tombstone)?;
         let key = regionmeta::layout::apply_state_key(tombstone.id());
         self.store.storage().delete(&mut self.batch, Family::Raft, &key)?;
@@ -276,10 +313,10 @@ fn change(id: RegionId, pending: &Pending) -> Option<Change> {
         (After::Unchanged(_), _) | (After::Destroyed(_), None) => None,
         (After::Changed(region, _), None) => Some(Change::Create { region: region.clone() }),
         (After::Changed(region, reason), Some(base)) => {
-            Some(Change::Update { base, region: region.clone(), reason: *reason })
+            Some(Change::Update { base: base.changed_at, region: region.clone(), reason: *reason })
         }
         (After::Destroyed(peer), Some(base)) => {
-            Some(Change::Remove { id, base, removal: Removal::Destroyed, peer: Some(*peer) })
+            Some(Change::Remove { id, base: base.changed_at, removal: Removal::Destroyed, peer: Some(*peer) })
         }
     }
 }

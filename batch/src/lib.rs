@@ -51,6 +51,7 @@ pub mod apply;
 pub mod bootstrap;
 pub mod pd;
 mod poison;
+mod progress;
 pub mod raft_engine;
 pub mod records;
 pub mod recovery;

@@ -17,7 +17,7 @@ mod scan;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use regionmeta::layout::region_state_key;
+use regionmeta::layout::{decode_raft_key, region_state_key};
 use regionmeta::{ApplyState, KeyBuf, PeerState, RaftState, Refusal, Region, RegionId, StoreId, StoreIdent, StoreMeta};
 
 use crate::raft_engine::RaftEngine;
@@ -93,8 +93,13 @@ impl RecoveryError {
 }
 
 impl From<ReadError> for RecoveryError {
+    /// A record that was read elsewhere, such as in the Raft engine, still says by its key whose it is.
     fn from(error: ReadError) -> Self {
-        Self::Damaged { region: None, error }
+        let region = match &error {
+            ReadError::Damaged { at, .. } => decode_raft_key(at.key.as_bytes()).ok().map(|(region, _)| region),
+            ReadError::Storage(_) => None,
+        };
+        Self::Damaged { region, error }
     }
 }
 

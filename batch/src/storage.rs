@@ -7,6 +7,7 @@
 #[cfg(feature = "testkit")]
 pub mod fault;
 mod mem;
+#[cfg(feature = "rocksdb")]
 mod owner;
 #[cfg(feature = "rocksdb")]
 mod rocks;
@@ -142,6 +143,7 @@ pub enum StorageError {
     Backend { action: &'static str, location: String, cause: String },
 }
 
+#[cfg(feature = "rocksdb")]
 impl StorageError {
     /// An error of the backend about one key.
     fn at_key(action: &'static str, family: Family, key: &[u8], cause: impl fmt::Display) -> Self {

@@ -1,8 +1,8 @@
 //! [`Store`]: the facade. Storage, published map, apply path and identity, opened by one builder.
 
-use std::collections::HashMap;
+#[cfg(feature = "rocksdb")]
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use regionmeta::{ApplyState, ClusterId, RegionId, StoreIdent, StoreMeta};
@@ -11,6 +11,7 @@ use crate::apply::ApplyBatch;
 use crate::bootstrap::{self, BootstrapError, BootstrapSettings};
 use crate::pd::PdClient;
 use crate::poison::{Poison, Poisoned};
+use crate::progress::Progress;
 use crate::raft_engine::{RaftEngine, StorageRaftEngine};
 use crate::recovery::{self, RecoveryError, RecoveryReport};
 #[cfg(feature = "rocksdb")]
@@ -155,7 +156,7 @@ impl StoreBuilder {
             raft,
             ident,
             meta: recovered.meta,
-            apply_states: Mutex::new(recovered.apply_states),
+            progress: Progress::new(recovered.apply_states),
             recovery: recovered.report,
             durability: self.durability,
             poison: Poison::default(),
@@ -182,8 +183,7 @@ pub struct Store<S: Storage> {
     raft: Arc<dyn RaftEngine>,
     ident: StoreIdent,
     meta: StoreMeta,
-    /// How far each region was applied, as of the last commit. Only apply batches touch it.
-    apply_states: Mutex<HashMap<RegionId, ApplyState>>,
+    progress: Progress,
     recovery: RecoveryReport,
     durability: Durability,
     poison: Poison,
@@ -223,8 +223,7 @@ impl<S: Storage> Store<S> {
     /// How far a region was applied. Takes a short lock: for apply workers, not for readers.
     #[must_use]
     pub fn apply_state(&self, region: RegionId) -> ApplyState {
-        let states = self.apply_states.lock().unwrap_or_else(PoisonError::into_inner);
-        states.get(&region).copied().unwrap_or(ApplyState::INITIAL)
+        self.progress.get(region).unwrap_or(ApplyState::INITIAL)
     }
 
     /// A batch to apply committed entries into.
@@ -258,14 +257,7 @@ impl<S: Storage> Store<S> {
         &self.poison
     }
 
-    /// Takes over the apply states of a batch that was committed; `None` for a region that is gone.
-    pub(crate) fn remember(&self, states: impl Iterator<Item = (RegionId, Option<ApplyState>)>) {
-        let mut known = self.apply_states.lock().unwrap_or_else(PoisonError::into_inner);
-        for (region, state) in states {
-            match state {
-                Some(state) => known.insert(region, state),
-                None => known.remove(&region),
-            };
-        }
+    pub(crate) fn progress(&self) -> &Progress {
+        &self.progress
     }
 }

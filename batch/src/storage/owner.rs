@@ -16,7 +16,17 @@ const LOCK_FILE: &str = "REGIONMETA_LOCK";
 /// the refused one's file gives nothing away. The kernel releases it when the process dies, whatever way.
 #[derive(Debug)]
 pub(super) struct Owner {
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for Owner {
+    /// Closing the file is not enough: a process that is being started holds a copy of it until its program is loaded, and
+    /// the lock would last until then.
+    fn drop(&mut self) {
+        if let Err(error) = self.lock.unlock() {
+            tracing::warn!(%error, "cannot unlock a directory; it is free when the file is closed everywhere");
+        }
+    }
 }
 
 impl Owner {
@@ -32,7 +42,7 @@ impl Owner {
             .open(&lock_path)
             .map_err(|source| StorageError::Io { path: lock_path.clone(), action: "open the lock file", source })?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { _lock: lock }),
+            Ok(()) => Ok(Self { lock }),
             Err(TryLockError::WouldBlock) => Err(StorageError::InUse { path: path.to_owned() }),
             Err(TryLockError::Error(source)) => {
                 Err(StorageError::Io { path: lock_path, action: "lock the lock file", source })
@@ -43,6 +53,8 @@ impl Owner {
 
 /// Refuses whatever is not a directory that only this user can write.
 pub(super) fn check_directory(path: &Path) -> Result<(), StorageError> {
+    // The kernel follows a link that a slash, or a dot behind one, comes after; components have neither.
+    let path: &Path = &path.components().collect::<PathBuf>();
     let found = fs::symlink_metadata(path).map_err(|source| match source.kind() {
         io::ErrorKind::NotFound => StorageError::NoDirectory { path: path.to_owned() },
         _ => StorageError::Io { path: path.to_owned(), action: "look at the directory", source },

@@ -68,11 +68,11 @@ fn the_last_mutation_of_a_key_wins<S: Storage>(storage: &S) -> Result<(), Storag
 
 fn families_are_apart<S: Storage>(storage: &S) -> Result<(), StorageError> {
     let mut batch = storage.batch();
-    storage.put(&mut batch, Family::Default, b"same key", b"default")?;
-    storage.put(&mut batch, Family::Raft, b"same key", b"raft")?;
+    storage.put(&mut batch, Family::Default, b"families", b"default")?;
+    storage.put(&mut batch, Family::Raft, b"families", b"raft")?;
     storage.write(batch, Durability::Buffered)?;
-    assert_eq!(storage.get(Family::Default, b"same key")?, Some(b"default".to_vec()));
-    assert_eq!(storage.get(Family::Raft, b"same key")?, Some(b"raft".to_vec()));
+    assert_eq!(storage.get(Family::Default, b"families")?, Some(b"default".to_vec()));
+    assert_eq!(storage.get(Family::Raft, b"families")?, Some(b"raft".to_vec()));
     Ok(())
 }
 

@@ -1,0 +1,20 @@
+//! The tests of this package's public behaviour, in one binary. Every behaviour is tested on real RocksDB and in memory.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that meets the unexpected has to fail, and a panic says where"
+)]
+
+mod apply;
+mod bootstrap;
+mod child;
+mod common;
+mod directory;
+mod kill;
+mod model;
+mod options;
+mod recovery;
+mod storage;
