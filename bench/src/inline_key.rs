@@ -41,14 +41,18 @@ impl InlineKey {
     #[inline]
     #[must_use]
     pub fn query(key: &[u8]) -> Self {
-        let mut bytes = [0; 24];
-        let kept = key.len().min(INLINE_BYTES_MAX);
-        if let (Some(bytes), Some(key)) = (bytes.get_mut(..kept), key.get(..kept)) {
-            bytes.copy_from_slice(key);
-        }
-        bytes[INLINE_BYTES_MAX] = key.len().min(254) as u8;
-        let (words, _) = bytes.as_chunks::<8>();
-        Self([word(words, 0), word(words, 1), word(words, 2)])
+        let last = word(key, 16) & !0xff;
+        Self([word(key, 0), word(key, 8), last | key.len().min(254) as u64])
+    }
+
+    /// Whether this key sorts before another: a subtraction of three words, of which only the last borrow is looked at.
+    #[inline]
+    #[must_use]
+    pub fn is_before(&self, other: &Self) -> bool {
+        let ([a, b, c], [x, y, z]) = (self.0, other.0);
+        let borrow = c < z;
+        let borrow = (b < y) | ((b == y) & borrow);
+        (a < x) | ((a == x) & borrow)
     }
 
     /// The key as words, most significant first.
@@ -59,9 +63,16 @@ impl InlineKey {
     }
 }
 
+/// The eight bytes from `at` on, big-endian and zero-padded. No copy of unknown length is made, which would be a call.
 #[inline]
-fn word(words: &[[u8; 8]], at: usize) -> u64 {
-    words.get(at).map_or(0, |word| u64::from_be_bytes(*word))
+fn word(key: &[u8], at: usize) -> u64 {
+    let rest = key.get(at..).unwrap_or_default();
+    match (rest.first_chunk(), key.last_chunk()) {
+        (Some(word), _) => u64::from_be_bytes(*word),
+        (None, _) if rest.is_empty() => 0,
+        (None, Some(last)) => u64::from_be_bytes(*last) << (64 - 8 * rest.len()),
+        (None, None) => rest.iter().zip(0..).map(|(&byte, nth)| u64::from(byte) << (56 - 8 * nth)).sum(),
+    }
 }
 
 /// A boundary as TiKV keys its range map: `z` before a key, and one byte above that for the unbounded end. A map by end key

@@ -43,6 +43,10 @@ pub struct Answer {
     pub limit: Option<f64>,
     /// Everyone's median over ours: above 1, ours is better. The limit's is under the name `limit`.
     pub ratios: ByName,
+    /// Everyone's best round. On a busy machine it says more than the median.
+    pub best: ByName,
+    /// Everyone's best round over ours, as in `ratios`.
+    pub best_ratios: ByName,
     /// Every round's number, by contender, in the order they were measured.
     pub rounds: BTreeMap<&'static str, Vec<f64>>,
     /// One thread's median over this one's, by contender: how much a second thread brings.
@@ -59,6 +63,8 @@ pub struct Answer {
     pub published_per_second: ByName,
     #[serde(skip)]
     shown: Vec<&'static str>,
+    #[serde(skip)]
+    limit_name: Option<&'static str>,
 }
 
 impl Answer {
@@ -71,6 +77,10 @@ impl Answer {
     /// Adds a contender's numbers, one for each round.
     pub fn add(&mut self, name: &'static str, role: Role, rounds: Vec<f64>) {
         let median = median(&rounds);
+        self.best.insert(name, rounds.iter().copied().fold(f64::INFINITY, f64::min));
+        if role == Role::Limit {
+            self.limit_name = Some(name);
+        }
         match role {
             Role::Ours => self.ours = Some(median),
             Role::Limit => self.limit = Some(median),
@@ -89,10 +99,14 @@ impl Answer {
     }
 
     fn update_ratios(&mut self) {
-        let Some(ours) = self.ours else { return };
-        let others = self.peers.iter().chain(&self.variants).map(|(&name, &median)| (name, median));
-        let limit = self.limit.map(|median| ("limit", median));
-        self.ratios = others.chain(limit).map(|(name, median)| (name, median / ours)).collect();
+        let Some((ours, best)) = self.ours.zip(self.best.get("ours").copied()) else { return };
+        for &name in self.shown.iter().filter(|&&name| name != "ours") {
+            let label = if self.limit_name == Some(name) { "limit" } else { name };
+            if let Some((median, lowest)) = self.median_of(name).zip(self.best.get(name)) {
+                self.ratios.insert(label, median / ours);
+                self.best_ratios.insert(label, lowest / best);
+            }
+        }
     }
 }
 
@@ -122,16 +136,15 @@ impl fmt::Display for Report {
     }
 }
 
-/// One line a contender: median, ratio to ours, lowest and highest round, and what else was counted.
+/// One line a contender: median and best round, each with its ratio to ours, and what else was counted.
 impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let best_of_ours = self.best.get("ours").copied();
+        let over = |number: f64, ours: Option<f64>| ours.map_or(f64::NAN, |ours| number / ours);
         for &name in &self.shown {
-            let rounds = self.rounds.get(name).map_or(&[][..], Vec::as_slice);
-            let median = median(rounds);
-            let low = rounds.iter().copied().fold(f64::INFINITY, f64::min);
-            let high = rounds.iter().copied().fold(0.0, f64::max);
-            let ratio = self.ours.map_or(f64::NAN, |ours| median / ours);
-            write!(f, "  {name:<18}{median:>14.1}  {ratio:>8.2}x   {low:>12.1} .. {high:<12.1}")?;
+            let (median, best) = (self.median_of(name).unwrap_or(0.0), self.best.get(name).copied().unwrap_or(0.0));
+            let (ratio, best_ratio) = (over(median, self.ours), over(best, best_of_ours));
+            write!(f, "  {name:<18}{median:>14.1}  {ratio:>8.2}x   best {best:>12.1}  {best_ratio:>8.2}x")?;
             self.fmt_extras(name, f)?;
             writeln!(f)?;
         }
@@ -176,6 +189,7 @@ mod tests {
         answer.add("ours", Role::Ours, vec![11.0, 10.0, 2.0]);
         answer.add("static_tree", Role::Limit, vec![5.0]);
         assert_eq!(answer.ratios, ByName::from([("mutex", 4.0), ("limit", 0.5)]));
+        assert_eq!(answer.best_ratios, ByName::from([("mutex", 20.0), ("limit", 2.5)]));
         let json = serde_json::to_value(&answer).unwrap();
         assert_eq!((&json["ours"], &json["peers"]["mutex"], &json["limit"]), (&10.0.into(), &40.0.into(), &5.0.into()));
         assert!(json.get("misses").is_none());
