@@ -181,7 +181,8 @@ impl Run {
 mod tests {
     use super::*;
     use crate::model::Model;
-    use crate::workload::{Layout, SEED};
+    use crate::tasks::Stage;
+    use crate::workload::{Layout, Probes, SEED};
 
     /// The limit is one only if no look-up of the workload has to fall back.
     #[test]
@@ -193,6 +194,17 @@ mod tests {
         let heads = HeadShape::telling_apart(&regions);
         let ascending = |pair: &[FlatRegion]| heads.head(&pair[0].start) < heads.head(&pair[1].start);
         assert!(regions[1..].windows(2).all(ascending), "{heads:?}");
+    }
+
+    #[test]
+    fn the_descent_alone_finds_the_region_of_every_workload_key() {
+        let layout = Layout::new(5_000, SEED);
+        let tree: StaticTree = Stage::map_of(&Model::new(&layout)).unwrap();
+        let probes = Probes::uniform(&layout, SEED);
+        for key in probes.pieces(0, probes.len() as u64).flat_map(|(keys, _)| keys) {
+            let key = InlineKey::query(key);
+            assert!(tree.array.regions()[tree.descend(tree.heads.head(&key))].contains(&key), "{key:?}");
+        }
     }
 
     #[test]

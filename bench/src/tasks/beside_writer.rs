@@ -99,3 +99,22 @@ impl Seen {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use regionmeta::RegionEpoch;
+
+    #[test]
+    fn misses_and_strangers_are_told_from_both_parts_of_a_split() {
+        let mut seen = Seen { regions: 10, misses: 0, wrong: 0 };
+        let found = |id| Some(Found { id, epoch: RegionEpoch::INITIAL });
+        seen.add(found(4), 3);
+        seen.add(found(14), 3);
+        assert_eq!((seen.misses, seen.wrong), (0, 0));
+        seen.add(None, 3);
+        seen.add(found(5), 3);
+        seen.add(found(13), 3);
+        assert_eq!((seen.misses, seen.wrong), (1, 2));
+    }
+}

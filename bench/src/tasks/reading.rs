@@ -159,3 +159,41 @@ fn locate_pieces(reader: &mut impl Locate, probes: &Probes, at: usize, ops: u64)
 fn expected_ids(probes: &Probes, at: usize, ops: u64) -> Option<u64> {
     Some(probes.pieces(at, ops).flat_map(|(_, slots)| slots).map(|&slot| u64::from(slot) + 1).sum())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contenders::sorted_array::SortedArray;
+    use crate::model::Model;
+    use crate::tasks::Role;
+    use crate::workload::{Layout, SEED};
+
+    /// Answers rightly, but for one look-up in a thousand.
+    struct Liar<'a> {
+        map: &'a SortedArray,
+        asked: u32,
+    }
+
+    impl Locate for Liar<'_> {
+        fn locate(&mut self, key: &[u8]) -> Option<Found> {
+            self.asked += 1;
+            let found = self.map.locate(key)?;
+            Some(if self.asked.is_multiple_of(1_000) { Found { id: found.id + 1, ..found } } else { found })
+        }
+    }
+
+    #[test]
+    fn a_contender_that_answers_wrongly_is_found_out() {
+        let layout = Layout::new(100, SEED);
+        let model = Model::new(&layout);
+        let map = Stage::<SortedArray>::map_of(&model).unwrap();
+        let stage = Stage::new("sorted_array", Role::Peer, map, model);
+        let probes = Probes::uniform(&layout, SEED);
+        assert_eq!(stage.locate(&probes, |map| map).run(2_000).unwrap().wrong, 0);
+        assert_eq!(stage.locate_batched(&probes, |map| map).run(2_000).unwrap().wrong, 0);
+        let liar = |map| Liar { map, asked: 0 };
+        assert_eq!(stage.locate(&probes, liar).run(2_000).unwrap().wrong, 1);
+        assert_eq!(stage.locate_batched(&probes, liar).run(2_000).unwrap().wrong, 1);
+        assert_eq!(stage.locate_on_two_threads(&probes, liar).run(4_000).unwrap().wrong, 1);
+    }
+}

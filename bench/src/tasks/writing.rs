@@ -46,8 +46,9 @@ impl<M: Publish> Stage<'_, M> {
 
 /// At most `len` slots, each once: a changeset holds one change a region.
 fn distinct_slots(model: &Model<'_>, len: usize, rng: &mut Rng) -> Vec<usize> {
+    let len = len.min(model.slots());
     let mut slots = Vec::with_capacity(len);
-    while slots.len() < len.min(model.slots()) {
+    while slots.len() < len {
         slots.push(rng.usize(0..model.slots()));
         if slots.len() == len {
             slots.sort_unstable();
@@ -86,4 +87,40 @@ pub(super) fn plan<M: Publish>(
     };
     let changes: Vec<_> = slots.iter().zip(&bounds).map(change).collect();
     map.plan(&changes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contenders::ours::Ours;
+    use crate::tasks::Role;
+    use crate::workload::{Layout, SEED};
+
+    #[test]
+    fn a_changeset_changes_no_region_twice() {
+        let layout = Layout::new(20, SEED);
+        let model = Model::new(&layout);
+        let mut rng = Rng::with_seed(1);
+        for len in [1, 5, 20, 64] {
+            let mut slots = distinct_slots(&model, len, &mut rng);
+            slots.sort_unstable();
+            slots.dedup();
+            assert_eq!(slots.len(), len.min(20));
+        }
+    }
+
+    #[test]
+    fn what_was_split_is_whole_again() {
+        let layout = Layout::new(50, SEED);
+        let model = Model::new(&layout);
+        let map = Stage::<Ours>::map_of(&model).unwrap();
+        let stage = Stage::new("ours", Role::Ours, map, model);
+        let outcome = stage.publish(Kind::SplitOrMerge, 7, SEED).run(100).unwrap();
+        assert!(outcome.ops >= 100 && !outcome.elapsed.is_zero());
+        let model = stage.model.borrow();
+        assert!(
+            (0..50).all(|slot| !model.is_split(slot))
+                && (0..50).any(|slot| model.get(slot + 1).unwrap().epoch.version > 1)
+        );
+    }
 }
