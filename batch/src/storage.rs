@@ -18,7 +18,9 @@ use std::fmt;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-use regionmeta::{Key, KeyBuf, KeyRange};
+#[cfg(feature = "rocksdb")]
+use regionmeta::Key;
+use regionmeta::{KeyBuf, KeyRange};
 
 pub use self::mem::MemStorage;
 #[cfg(feature = "rocksdb")]

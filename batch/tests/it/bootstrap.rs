@@ -175,6 +175,16 @@ fn a_finished_bootstrap_survives_a_power_loss() {
     assert_bootstrapped(&disk.open().unwrap(), &pd);
 }
 
+/// M13: PD would keep a store that never comes back, and the disk would get a second name.
+#[test]
+fn a_store_that_joined_keeps_its_identity_after_a_power_loss() {
+    let (disk, pd) = (Mem::empty(), EmbeddedPd::new(CLUSTER));
+    bootstrap(MemStorage::new(), &pd).unwrap();
+    let ident = bootstrap(disk.storage(), &pd).unwrap().ident();
+    disk.0.crash(0);
+    assert_eq!(disk.open().unwrap().ident(), ident);
+}
+
 mod crash_matrix {
     //! Spec section 3.4, row by row.
 
