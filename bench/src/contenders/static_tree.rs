@@ -201,8 +201,9 @@ mod tests {
         let layout = Layout::new(5_000, SEED);
         let tree: StaticTree = Stage::map_of(&Model::new(&layout)).unwrap();
         let probes = Probes::uniform(&layout, SEED);
-        for key in probes.pieces(0, probes.len() as u64).flat_map(|(keys, _)| keys) {
-            let key = InlineKey::query(key);
+        let rows = probes.pieces(0, probes.len() as u64).flat_map(|(keys, _)| keys);
+        let starts = tree.array.regions().iter().map(|region| region.start);
+        for key in rows.map(|key| InlineKey::query(key)).chain(starts) {
             assert!(tree.array.regions()[tree.descend(tree.heads.head(&key))].contains(&key), "{key:?}");
         }
     }
