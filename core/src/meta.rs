@@ -131,7 +131,8 @@ impl StoreMeta {
 
     /// Checks a changeset against the current root and reserves what it touches.
     ///
-    /// Costs O(changes log regions). Nothing that readers see is changed.
+    /// Costs O(changes log regions), and for each permit that is under way O(changes log regions of that permit), all of it
+    /// under the writers' lock. Nothing that readers see is changed.
     ///
     /// # Errors
     /// [`Refusal`], which names both sides; the root and all reservations are as before.

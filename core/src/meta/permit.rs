@@ -101,7 +101,21 @@ pub(super) struct Writers {
 #[derive(Debug)]
 struct Reservation {
     regions: HashSet<RegionId>,
+    /// The regions as they will be, in key order, none overlapping another.
     after: Vec<Region>,
+}
+
+impl Reservation {
+    /// The reserved region that a change meets, by its id or by the keys that it will have. O(log regions of the permit).
+    fn met_by(&self, change: &Change) -> Option<RegionId> {
+        if self.regions.contains(&change.id()) {
+            return Some(change.id());
+        }
+        let range = change.after()?.range();
+        // The first that does not end before the range begins; if that one lies behind the range, so do all others.
+        let first = self.after.partition_point(|reserved| !reserved.end_key().is_after(range.start));
+        self.after.get(first).filter(|reserved| reserved.range().overlaps(range)).map(Region::id)
+    }
 }
 
 impl Writers {
@@ -136,17 +150,10 @@ impl Writers {
     }
 
     fn check_reserved(&self, change: &Change) -> Result<(), Refusal> {
-        for other in self.reserved.values() {
-            let same_keys = |region: &Region| {
-                let same = other.after.iter().find(|after| after.range().overlaps(region.range()));
-                same.map(Region::id)
-            };
-            let region = other.regions.get(&change.id()).copied().or_else(|| change.after().and_then(same_keys));
-            if let Some(region) = region {
-                return Err(Refusal::Reserved { region });
-            }
+        match self.reserved.values().find_map(|reservation| reservation.met_by(change)) {
+            Some(region) => Err(Refusal::Reserved { region }),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// I12: a region that was destroyed here comes back only with a later peer.
