@@ -195,6 +195,7 @@ fn assert_well_formed(region: &Region, may_merge: bool) {
         assert!(peers[..at].iter().all(|other| other.id != peer.id && other.store_id != peer.store_id), "{text}");
         assert_eq!(region.peer_on(peer.store_id), Some(*peer), "{text}");
     }
+    assert!(region.destroyed_peer().is_none_or(|peer| state == PeerState::Tombstone && peer.get() > 0), "{text}");
     let merge = region.merge_state();
     assert!(state != PeerState::Merging || merge.is_some(), "{text}");
     assert!(merge.is_none() || (may_merge && matches!(state, PeerState::Merging | PeerState::Tombstone)), "{text}");
