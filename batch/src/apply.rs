@@ -195,7 +195,7 @@ impl<'a, S: Storage> ApplyBatch<'a, S> {
     pub fn commit(mut self) -> Result<Committed, CommitError> {
         self.store.poison().check()?;
         self.pending.retain(|_, pending| pending.moved());
-        let permit = self.store.meta().prepare(self.changeset())?;
+        let permit = self.store.writer().prepare(self.changeset())?;
         let claim = self.store.progress().claim(&self.started()).map_err(|region| CommitError::Overtaken { region })?;
         if let Err(error) = self.write() {
             self.store.poison().set(&error);

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use regionmeta::{ApplyState, ClusterId, RegionId, StoreIdent, StoreMeta};
+use regionmeta::{ApplyState, ClusterId, ReadHandle, RegionId, StoreIdent, StoreMeta};
 
 use crate::apply::ApplyBatch;
 use crate::bootstrap::{self, BootstrapError, BootstrapSettings};
@@ -155,7 +155,8 @@ impl StoreBuilder {
             storage,
             raft,
             ident,
-            meta: recovered.meta,
+            meta: recovered.meta.read_handle(),
+            writer: recovered.meta,
             progress: Progress::new(recovered.apply_states),
             recovery: recovered.report,
             durability: self.durability,
@@ -182,7 +183,9 @@ pub struct Store<S: Storage> {
     storage: Arc<S>,
     raft: Arc<dyn RaftEngine>,
     ident: StoreIdent,
-    meta: StoreMeta,
+    meta: ReadHandle,
+    /// The only way to change what `meta` shows.
+    writer: StoreMeta,
     progress: Progress,
     recovery: RecoveryReport,
     durability: Durability,
@@ -190,9 +193,9 @@ pub struct Store<S: Storage> {
 }
 
 impl<S: Storage> Store<S> {
-    /// The published map: where every lookup goes.
+    /// The published map, to read: where every lookup goes. A clone of the handle may outlive the store.
     #[must_use]
-    pub fn meta(&self) -> &StoreMeta {
+    pub fn meta(&self) -> &ReadHandle {
         &self.meta
     }
 
@@ -247,6 +250,11 @@ impl<S: Storage> Store<S> {
     pub fn close(self) -> Result<(), StorageError> {
         // After a failed write the outcome is unknown, and a sync must not make the unknown durable.
         if self.poison.check().is_ok() { self.storage.sync() } else { Ok(()) }
+    }
+
+    /// The write half, for [`ApplyBatch`] alone: what is published must be on disk first (I4).
+    pub(crate) fn writer(&self) -> &StoreMeta {
+        &self.writer
     }
 
     pub(crate) fn durability(&self) -> Durability {

@@ -4,7 +4,9 @@
 
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
-use regionmeta::{EndKey, KeyRange, MergeState, Peer, PeerId, PeerRole, PeerState, Region, RegionDraft, RegionEpoch, layout};
+use regionmeta::{
+    EndKey, KeyRange, MergeState, Peer, PeerId, PeerRole, PeerState, Region, RegionDraft, RegionEpoch, layout,
+};
 use regionmeta_fuzz::{decode, exercise, seal};
 
 fuzz_target!(|input: &[u8]| {

@@ -1,5 +1,10 @@
 //! The demo as a person runs it: its exit code, its JSON, and what it refuses.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test may stop at the first surprise")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test may stop at the first surprise"
+)]
 
 use std::path::Path;
 use std::process::{Command, Output};

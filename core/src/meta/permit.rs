@@ -71,13 +71,13 @@ impl<'a> Permit<'a> {
     /// Costs O(changes log regions); cannot be refused. Call it only after the changes are on disk (I4).
     pub fn publish(self) -> Snapshot {
         let mut writers = self.meta.writers.lock();
-        let root = self.meta.root.load_full();
+        let before = self.meta.snapshot();
         // The end of the number range is 584 years of a publish every nanosecond away.
-        let sequence = Sequence::new(root.sequence.get().wrapping_add(1));
-        let mut index = root.index.clone();
+        let sequence = Sequence::new(before.sequence().get().wrapping_add(1));
+        let mut index = before.index().clone();
         index.apply(self.changeset.changes().iter().map(|change| (change.id(), change.after())), sequence);
         writers.bury(&self.changeset);
-        self.meta.swap_root(index, sequence)
+        self.meta.shared.swap_root(index, sequence)
         // `writers` is unlocked before `self` is dropped, which takes the lock again to release the reservation.
     }
 }
