@@ -64,8 +64,9 @@ pub struct StoreMeta {
 }
 
 impl StoreMeta {
-    /// An empty map. `store_id` names the store whose peers it holds; with it a changeset that would bring back a destroyed
-    /// peer is refused (I12). A map of many stores' regions, such as a placement driver's, has none.
+    /// An empty map. `store_id` names the store whose peers it holds; with it a changeset is refused that has a region
+    /// without a peer there, or that would bring back a destroyed peer (I12). A map of many stores' regions, such as a
+    /// placement driver's, has none.
     #[must_use]
     pub fn new(store_id: Option<StoreId>) -> Self {
         Self { shared: Arc::new(Shared::new(store_id)), writers: Mutex::default() }
@@ -74,7 +75,8 @@ impl StoreMeta {
     /// A map of regions that were found on disk, published as one changeset, and of the peers known to be destroyed.
     ///
     /// # Errors
-    /// [`Refusal`] if two regions have the same id or overlap: recovery must refuse, not guess.
+    /// [`Refusal`] if two regions have the same id or overlap, or if one has no peer on the store: recovery must refuse, not
+    /// guess.
     pub fn recover(
         store_id: Option<StoreId>,
         regions: impl IntoIterator<Item = Region>,

@@ -42,6 +42,8 @@ pub enum Refusal {
     Hole { region: Region },
     #[error("{new} is a tombstone: remove the region instead")]
     NotLive { new: Region },
+    #[error("{new} has no peer on store {store}, whose map this is: remove the region instead")]
+    NotOurs { new: Region, store: StoreId },
     #[error("region {region}: peer {destroyed:?} was destroyed here, and {new:?} is not a later one")]
     Tombstoned { region: RegionId, destroyed: PeerId, new: Option<PeerId> },
 }
@@ -133,7 +135,10 @@ impl Writers {
             }
             self.check_reserved(change)?;
             check_base(index, change)?;
-            self.check_tombstone(store_id, change)?;
+            if let Some(store) = store_id {
+                self.check_tombstone(store, change)?;
+                check_owner(store, change)?;
+            }
         }
         let after = sorted_after(changeset)?;
         check_versions(index, &regions, &after)?;
@@ -157,10 +162,10 @@ impl Writers {
     }
 
     /// I12: a region that was destroyed here comes back only with a later peer.
-    fn check_tombstone(&self, store_id: Option<StoreId>, change: &Change) -> Result<(), Refusal> {
-        let (Change::Create { region }, Some(store_id)) = (change, store_id) else { return Ok(()) };
+    fn check_tombstone(&self, store: StoreId, change: &Change) -> Result<(), Refusal> {
+        let Change::Create { region } = change else { return Ok(()) };
         let Some(&Some(destroyed)) = self.tombstones.get(&region.id()) else { return Ok(()) };
-        let new = region.peer_on(store_id).map(|peer| peer.id);
+        let new = region.peer_on(store).map(|peer| peer.id);
         if new.is_some_and(|new| new > destroyed) {
             return Ok(());
         }
@@ -180,6 +185,14 @@ impl Writers {
             let buried = self.tombstones.entry(id).or_default();
             *buried = (*buried).max(peer);
         }
+    }
+}
+
+/// A store keeps the regions that it has a peer of; recovery refuses any other as a foreign store's.
+fn check_owner(store: StoreId, change: &Change) -> Result<(), Refusal> {
+    match change.after().filter(|after| after.peer_on(store).is_none()) {
+        Some(new) => Err(Refusal::NotOurs { new: new.clone(), store }),
+        None => Ok(()),
     }
 }
 

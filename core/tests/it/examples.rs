@@ -190,6 +190,20 @@ fn not_live() {
     assert!(matches!(refusal, Refusal::NotLive { .. }));
 }
 
+/// Recovery would refuse such a region as another store's.
+#[test]
+fn not_ours() {
+    let elsewhere = RegionDraft { peers: vec![Peer::voter(PeerId::new(20), StoreId::new(9))], ..draft(2, "b", "c") };
+    let moved = RegionDraft { epoch: RegionEpoch::new(6, 5), ..elsewhere.clone() }.build().unwrap();
+    let text = "region 2 [\"b\", \"c\") epoch 6/5 peers [(20, 9)] Normal has no peer on store 1, whose map this is: \
+                remove the region instead";
+    let refusal = assert_refused(&abc(), Changeset::new().update(BASE, moved, Reason::ChangePeer), text);
+    assert!(matches!(refusal, Refusal::NotOurs { store: STORE, .. }));
+    let found = StoreMeta::recover(Some(STORE), [elsewhere.build().unwrap()], []);
+    assert!(matches!(found.map(drop), Err(Refusal::NotOurs { .. })));
+    assert!(StoreMeta::recover(None, [elsewhere.build().unwrap()], []).is_ok());
+}
+
 /// I12, through a destroy and through recovery.
 #[test]
 fn tombstoned() {
