@@ -72,21 +72,29 @@ impl<'a> Permit<'a> {
     ///
     /// Costs O(changes log regions); cannot be refused. Call it only after the changes are on disk (I4).
     pub fn publish(self) -> Snapshot {
+        let (published, replaced) = self.swap();
+        drop(self); // gives the reservation back
+        drop(replaced); // nobody waits for this: freeing a version may take long
+        published
+    }
+
+    /// The new state, and the one that it replaces, kept until the lock is free again.
+    fn swap(&self) -> (Snapshot, Snapshot) {
         let mut writers = self.meta.writers.lock();
-        let before = self.meta.snapshot();
+        let replaced = self.meta.snapshot();
         // The end of the number range is 584 years of a publish every nanosecond away.
-        let sequence = Sequence::new(before.sequence().get().wrapping_add(1));
-        let mut index = before.index().clone();
+        let sequence = Sequence::new(replaced.sequence().get().wrapping_add(1));
+        let mut index = replaced.index().clone();
         index.apply(self.changeset.changes().iter().map(|change| (change.id(), change.after())), sequence);
         writers.bury(&self.changeset);
-        self.meta.shared.swap_root(index, sequence)
-        // `writers` is unlocked before `self` is dropped, which takes the lock again to release the reservation.
+        (self.meta.shared.swap_root(index, sequence), replaced)
     }
 }
 
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        self.meta.writers.lock().release(self.reservation);
+        let released = self.meta.writers.lock().release(self.reservation);
+        drop(released); // after the lock
     }
 }
 
@@ -150,8 +158,8 @@ impl Writers {
         Ok(reservation)
     }
 
-    fn release(&mut self, reservation: u64) {
-        self.reserved.remove(&reservation);
+    fn release(&mut self, reservation: u64) -> Option<Reservation> {
+        self.reserved.remove(&reservation)
     }
 
     fn check_reserved(&self, change: &Change) -> Result<(), Refusal> {

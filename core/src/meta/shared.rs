@@ -41,7 +41,8 @@ impl Shared {
         Sequence::new(self.sequence.load(Ordering::Acquire))
     }
 
-    /// Publishes `index` as the next root. Called under the writers' lock.
+    /// Publishes `index` as the next root. Called under the writers' lock, by one who keeps the snapshot before it: the last
+    /// handle on a version frees it, and nobody should wait for that.
     pub(super) fn swap_root(&self, index: Index, sequence: Sequence) -> Snapshot {
         // Release, with the Acquire load in `sequence()`. The counter moves first: a reader that comes in between reloads in
         // vain and still gets the old root, which is then still the current one. The other way round, a reader that holds the

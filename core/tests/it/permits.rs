@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use regionmeta::{Changeset, KeyRange, Peer, RegionDraft, RegionEpoch, StoreMeta};
+use regionmeta::{Changeset, KeyRange, Peer, RegionDraft, RegionEpoch, Removal, StoreMeta};
+
+use crate::alloc;
 
 /// Creates of as many regions as `ids`, each owning a key of its own.
 fn creates(ids: std::ops::Range<u32>) -> Changeset {
@@ -31,4 +33,28 @@ fn a_large_changeset_is_checked_quickly_beside_a_large_permit() {
     let beside = time_to_prepare(&meta, changeset);
     println!("{alone:?} alone, {beside:?} beside a permit");
     assert!(beside < 20 * alone, "{beside:?} beside a permit, {alone:?} alone");
+}
+
+/// The last handle on a version may be the publish that replaces it. Others go on while it frees what may be millions of
+/// allocations: here it is far from done when the next writer gets its turn.
+#[test]
+fn freeing_the_replaced_version_holds_up_no_writer() {
+    const REGIONS: u32 = 2_000;
+    let meta = StoreMeta::new(None);
+    meta.prepare(creates(1..REGIONS + 1)).unwrap().publish();
+    let base = meta.sequence();
+    let ids = (1..=u64::from(REGIONS)).map(Into::into);
+    let all = ids.fold(Changeset::new(), |all, id| all.remove(id, base, Removal::Destroyed, None));
+    let permit = meta.prepare(all).unwrap();
+    let freed_before_the_others_turn = std::thread::scope(|scope| {
+        scope.spawn(|| alloc::free_slowly(|| drop(permit.publish())));
+        while meta.sequence() == base {
+            std::thread::yield_now();
+        }
+        drop(meta.prepare(Changeset::new()).unwrap());
+        alloc::freed_slowly()
+    });
+    let freed_afterwards = alloc::freed_slowly() - freed_before_the_others_turn;
+    println!("{freed_before_the_others_turn} before, {freed_afterwards} afterwards");
+    assert!(freed_afterwards > u64::from(REGIONS) / 2, "{freed_afterwards} of the old version were freed afterwards");
 }
