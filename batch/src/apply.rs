@@ -214,7 +214,7 @@ impl<'a, S: Storage> ApplyBatch<'a, S> {
         if self.incomplete {
             return Err(CommitError::Incomplete);
         }
-        let permit = self.store.meta().prepare(self.changeset())?;
+        let permit = self.store.writer().prepare(self.changeset())?;
         let changes = permit.changeset().changes().to_vec();
         let fuse = self.store.poison().fuse();
         if let Err(error) = self.write() {

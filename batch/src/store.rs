@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use regionmeta::{ApplyState, ClusterId, RegionId, StoreIdent, StoreMeta};
+use regionmeta::{ApplyState, ClusterId, ReadHandle, RegionId, StoreIdent, StoreMeta};
 
 use crate::apply::ApplyBatch;
 use crate::bootstrap::{self, BootstrapError, BootstrapSettings};
@@ -166,7 +166,8 @@ impl StoreBuilder {
             storage,
             raft,
             ident,
-            meta: recovered.meta,
+            meta: recovered.meta.read_handle(),
+            writer: recovered.meta,
             progress: Progress::new(recovered.apply_states),
             recovery: recovered.report,
             durability: self.durability,
@@ -193,7 +194,9 @@ pub struct Store<S: Storage> {
     storage: Arc<S>,
     raft: Arc<dyn RaftEngine>,
     ident: StoreIdent,
-    meta: StoreMeta,
+    meta: ReadHandle,
+    /// The only way to change what `meta` shows.
+    writer: StoreMeta,
     progress: Progress,
     recovery: RecoveryReport,
     durability: Durability,
@@ -201,9 +204,9 @@ pub struct Store<S: Storage> {
 }
 
 impl<S: Storage> Store<S> {
-    /// The published map: where every lookup goes.
+    /// The published map, to read: where every lookup goes. A clone of the handle may outlive the store.
     #[must_use]
-    pub fn meta(&self) -> &StoreMeta {
+    pub fn meta(&self) -> &ReadHandle {
         &self.meta
     }
 
@@ -263,6 +266,11 @@ impl<S: Storage> Store<S> {
         Ok(self.storage.sync()?)
     }
 
+    /// The write half, for [`ApplyBatch`] alone: what is published must be on disk first (I4).
+    pub(crate) fn writer(&self) -> &StoreMeta {
+        &self.writer
+    }
+
     pub(crate) fn durability(&self) -> Durability {
         self.durability
     }
@@ -273,5 +281,46 @@ impl<S: Storage> Store<S> {
 
     pub(crate) fn progress(&self) -> &Progress {
         &self.progress
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use regionmeta::{
+        AdminCommand, ChangeKind, Changeset, LogPosition, Peer, PeerChange, PeerId, Refusal, RegionDraft, Term,
+    };
+
+    use super::*;
+    use crate::pd::EmbeddedPd;
+    use crate::storage::MemStorage;
+
+    /// I12, tikv#10533: the record of a peer that a conf change removed lists the others only. The removed one was refused
+    /// until the store was opened again, and accepted after that.
+    #[test]
+    fn a_destroyed_peer_stays_destroyed_after_a_restart() {
+        let disk = MemStorage::new();
+        let store = StoreBuilder::new(7.into()).bootstrap_storage(disk.clone(), &EmbeddedPd::new(7.into())).unwrap();
+        let first = store.meta().snapshot().locate(b"").unwrap().region().clone();
+        let own = first.peers().next().unwrap();
+        let mut batch = store.begin();
+        for (index, kind, peer) in
+            [(6, ChangeKind::AddNode, Peer::voter(90.into(), 2.into())), (7, ChangeKind::RemoveNode, own)]
+        {
+            let current = batch.region(first.id()).unwrap();
+            let entry = LogPosition { index: index.into(), term: Term::new(6) };
+            let command = AdminCommand::ChangePeer(PeerChange { kind, peer });
+            batch.apply(first.id(), entry, current.epoch(), &command).unwrap();
+        }
+        batch.commit().unwrap();
+        let with_peer = |id: PeerId| {
+            let peers = vec![Peer { id, ..own }];
+            Changeset::new().create(RegionDraft { peers, ..first.to_draft() }.build().unwrap())
+        };
+        let reopened = || StoreBuilder::new(7.into()).open_storage(disk.clone()).unwrap();
+        for store in [store, reopened()] {
+            let refusal = store.writer().prepare(with_peer(own.id)).unwrap_err();
+            assert!(matches!(refusal, Refusal::Tombstoned { .. }), "{refusal}");
+            drop(store.writer().prepare(with_peer(91.into())).unwrap());
+        }
     }
 }

@@ -17,7 +17,8 @@
 //!   it, or to a typed refusal.
 //! - [`Changeset`]: what one batch changes, each change with the version counter it was computed from. Published whole or
 //!   refused whole.
-//! - [`StoreMeta`]: the published map; [`Snapshot`]: one consistent state of it; [`Reader`]: a thread's cached snapshot.
+//! - [`StoreMeta`]: the published map; [`Snapshot`]: one consistent state of it; [`ReadHandle`]: the half of the map that
+//!   cannot write; [`Reader`]: a thread's cached snapshot.
 //!
 //! # What it promises
 //!
@@ -106,7 +107,9 @@ pub use epoch::{AdminKind, EpochHalves, EpochOverflow, EpochRule, RegionEpoch};
 pub use ids::{ClusterId, LogIndex, PeerId, RegionId, Sequence, StoreId, Term};
 pub use index::Entry;
 pub use keys::{EndKey, KEY_BYTES_MAX, Key, KeyBuf, KeyRange};
-pub use meta::{Change, Changeset, Permit, Reader, Reason, Refusal, Removal, Snapshot, StoreMeta, Violation};
+pub use meta::{
+    Change, Changeset, Permit, ReadHandle, Reader, Reason, Refusal, Removal, Snapshot, StoreMeta, Violation,
+};
 pub use peer::{Peer, PeerRole, PeerState};
 pub use raft::{ApplyState, HardState, INIT_LOG_INDEX, INIT_LOG_TERM, LogPosition, RaftState};
 pub use region::{MergeState, PEERS_MAX, REGION_BYTES_MAX, Region, RegionDraft, RegionError, RegionRef};

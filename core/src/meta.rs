@@ -16,26 +16,27 @@
 mod changeset;
 mod permit;
 mod reader;
+mod shared;
 mod snapshot;
 mod validate;
 
 pub use self::changeset::{Change, Changeset, Reason, Removal};
 pub use self::permit::{Permit, Refusal};
-pub use self::reader::Reader;
+pub use self::reader::{ReadHandle, Reader};
 pub use self::snapshot::Snapshot;
 pub use self::validate::Violation;
 
 use self::permit::Writers;
-use self::snapshot::Root;
+use self::shared::Shared;
 use crate::ids::{PeerId, RegionId, Sequence, StoreId};
-use crate::index::Index;
 use crate::region::Region;
-use crate::sync::{Arc, AtomicU64, Mutex, Ordering, Swap};
+use crate::sync::{Arc, Mutex};
 
 /// The regions of one store, published for everyone at once.
 ///
 /// - Reading: [`snapshot`](Self::snapshot) is O(1), takes no lock and stays consistent for as long as it is held.
-///   A thread that reads often keeps a [`Reader`], which reuses its snapshot until the version counter moves.
+///   A thread that reads often keeps a [`Reader`], which reuses its snapshot until the version counter moves. Who must not
+///   write gets a [`ReadHandle`].
 /// - Writing: [`prepare`](Self::prepare), persist, [`Permit::publish`]. Writers exclude one another for the microseconds of
 ///   a check or a swap, never while the caller persists; readers are never held up (I7).
 ///
@@ -56,28 +57,26 @@ use crate::sync::{Arc, AtomicU64, Mutex, Ordering, Swap};
 /// ```
 #[derive(Debug)]
 pub struct StoreMeta {
-    store_id: Option<StoreId>,
-    /// Written by `publish` only, under `writers`; loaded by every reader.
-    root: Swap<Root>,
-    /// The sequence number of the newest root, for readers that only ask whether theirs is still current. Written by
-    /// `publish` only, just before the root; never behind a root that anybody has seen (I2).
-    sequence: AtomicU64,
+    /// What readers load; a [`ReadHandle`] is a share of it.
+    shared: Arc<Shared>,
     /// Reservations and tombstones: what only writers need to agree on. No read path touches it.
     writers: Mutex<Writers>,
 }
 
 impl StoreMeta {
-    /// An empty map. `store_id` names the store whose peers it holds; with it a changeset that would bring back a destroyed
-    /// peer is refused (I12). A map of many stores' regions, such as a placement driver's, has none.
+    /// An empty map. `store_id` names the store whose peers it holds; with it a changeset is refused that has a region
+    /// without a peer there, or that would bring back a destroyed peer (I12). A map of many stores' regions, such as a
+    /// placement driver's, has none.
     #[must_use]
     pub fn new(store_id: Option<StoreId>) -> Self {
-        Self::with_index(store_id, Index::default(), Sequence::new(0), Writers::default())
+        Self { shared: Arc::new(Shared::new(store_id)), writers: Mutex::default() }
     }
 
     /// A map of regions that were found on disk, published as one changeset, and of the peers known to be destroyed.
     ///
     /// # Errors
-    /// [`Refusal`] if two regions have the same id or overlap: recovery must refuse, not guess.
+    /// [`Refusal`] if two regions have the same id or overlap, or if one has no peer on the store: recovery must refuse, not
+    /// guess.
     pub fn recover(
         store_id: Option<StoreId>,
         regions: impl IntoIterator<Item = Region>,
@@ -90,19 +89,10 @@ impl StoreMeta {
         Ok(meta)
     }
 
-    fn with_index(store_id: Option<StoreId>, index: Index, sequence: Sequence, writers: Writers) -> Self {
-        Self {
-            store_id,
-            root: Swap::new(Arc::new(Root { index, sequence })),
-            sequence: AtomicU64::new(sequence.get()),
-            writers: Mutex::new(writers),
-        }
-    }
-
     /// The store whose peers this map holds, if it is the map of one store.
     #[must_use]
     pub fn store_id(&self) -> Option<StoreId> {
-        self.store_id
+        self.shared.store_id()
     }
 
     /// The current state, consistent for as long as it is held. O(1), lock-free, no allocation.
@@ -110,7 +100,7 @@ impl StoreMeta {
     /// What is held keeps the memory of its version; drop snapshots that are no longer needed (I9).
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        Snapshot::new(self.root.load_full())
+        self.shared.snapshot()
     }
 
     /// The version counter: the sequence number of the newest changeset that is being published, or was. One atomic load.
@@ -118,38 +108,32 @@ impl StoreMeta {
     /// A cached snapshot whose [`sequence`](Snapshot::sequence) equals it is current.
     #[must_use]
     pub fn sequence(&self) -> Sequence {
-        // Acquire, with the Release store in `swap_root`: a reader that learned of a root from another thread finds the
-        // counter at that root's number or above, and does not take its older snapshot for current.
-        Sequence::new(self.sequence.load(Ordering::Acquire))
+        self.shared.sequence()
     }
 
     /// A reader that keeps its snapshot for as long as it is current: the way to look up often.
     #[must_use]
-    pub fn reader(&self) -> Reader<'_> {
-        Reader::new(self)
+    pub fn reader(&self) -> Reader {
+        self.read_handle().reader()
+    }
+
+    /// The read half, for whoever looks regions up and has no business changing them. O(1).
+    #[must_use]
+    pub fn read_handle(&self) -> ReadHandle {
+        ReadHandle::new(self.shared.clone())
     }
 
     /// Checks a changeset against the current root and reserves what it touches.
     ///
-    /// Costs O(changes log regions). Nothing that readers see is changed.
+    /// Costs O(changes log regions), and for each permit that is under way O(changes log regions of that permit), all of it
+    /// under the writers' lock. Nothing that readers see is changed.
     ///
     /// # Errors
     /// [`Refusal`], which names both sides; the root and all reservations are as before.
     pub fn prepare(&self, changeset: Changeset) -> Result<Permit<'_>, Refusal> {
         let mut writers = self.writers.lock();
-        let root = self.root.load_full();
-        let reservation = writers.reserve(&root.index, self.store_id, &changeset)?;
+        let current = self.snapshot();
+        let reservation = writers.reserve(current.index(), self.store_id(), &changeset)?;
         Ok(Permit::new(self, changeset, reservation))
-    }
-
-    /// Publishes `index` as the next root. Called under the writers' lock.
-    fn swap_root(&self, index: Index, sequence: Sequence) -> Snapshot {
-        // Release, with the Acquire load in `sequence()`. The counter moves first: a reader that comes in between reloads in
-        // vain and still gets the old root, which is then still the current one. The other way round, a reader that holds the
-        // old snapshot could find the old counter after somebody else had seen the new root, and go backwards (I2).
-        self.sequence.store(sequence.get(), Ordering::Release);
-        let root = Arc::new(Root { index, sequence });
-        drop(self.root.swap(root.clone()));
-        Snapshot::new(root)
     }
 }

@@ -167,6 +167,13 @@ impl Region {
         self.as_ref().flashback_start_ts()
     }
 
+    /// This store's peer that was destroyed, if this is a tombstone that says so. The list of peers may no longer have it
+    /// (a tombstone keeps the peers *after* a removal), and it must never come back (I12).
+    #[must_use]
+    pub fn destroyed_peer(&self) -> Option<PeerId> {
+        self.as_ref().destroyed_peer()
+    }
+
     /// A draft with the same content, from which the next version is made.
     #[must_use]
     pub fn to_draft(&self) -> RegionDraft<'_> {
@@ -280,6 +287,12 @@ impl<'a> RegionRef<'a> {
         self.0.encryption_meta().map_or(&[], |meta| meta.bytes())
     }
 
+    /// This store's peer that was destroyed, if this is a tombstone that says so.
+    #[must_use]
+    pub fn destroyed_peer(self) -> Option<PeerId> {
+        Some(PeerId::new(self.0.destroyed_peer())).filter(|peer| peer.get() != 0)
+    }
+
     /// A draft with the same content, from which the next version is made.
     #[must_use]
     pub fn to_draft(self) -> RegionDraft<'a> {
@@ -292,6 +305,7 @@ impl<'a> RegionRef<'a> {
             merge_state: self.merge_state(),
             flashback_start_ts: self.flashback_start_ts(),
             encryption_meta: self.encryption_meta(),
+            destroyed_peer: self.destroyed_peer(),
         }
     }
 }
@@ -306,6 +320,7 @@ impl PartialEq for RegionRef<'_> {
             && self.merge_state() == other.merge_state()
             && self.flashback_start_ts() == other.flashback_start_ts()
             && self.encryption_meta() == other.encryption_meta()
+            && self.destroyed_peer() == other.destroyed_peer()
     }
 }
 
@@ -317,6 +332,9 @@ impl fmt::Display for RegionRef<'_> {
         write!(f, "region {} {} epoch {} peers ", self.id(), self.range(), self.epoch())?;
         f.debug_list().entries(self.peers()).finish()?;
         write!(f, " {:?}", self.state())?;
+        if let Some(peer) = self.destroyed_peer() {
+            write!(f, " of peer {peer}")?;
+        }
         if let Some(merge) = self.merge_state() {
             let MergeState { min_index, commit, target } = merge;
             write!(f, " merge into {} at {} (min {min_index}, commit {commit})", target.id(), target.epoch())?;

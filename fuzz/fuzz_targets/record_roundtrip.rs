@@ -4,7 +4,9 @@
 
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
-use regionmeta::{EndKey, KeyRange, MergeState, Peer, PeerRole, PeerState, Region, RegionDraft, RegionEpoch, layout};
+use regionmeta::{
+    EndKey, KeyRange, MergeState, Peer, PeerId, PeerRole, PeerState, Region, RegionDraft, RegionEpoch, layout,
+};
 use regionmeta_fuzz::{decode, exercise, seal};
 
 fuzz_target!(|input: &[u8]| {
@@ -31,6 +33,7 @@ fn check(region: &Region, draft: &RegionDraft<'_>) {
     assert!(region.peers().eq(draft.peers.iter().copied()), "{region} from {draft:?}");
     assert_eq!((region.merge_state(), region.flashback_start_ts()), (draft.merge_state, draft.flashback_start_ts));
     assert_eq!(region.as_ref().encryption_meta(), draft.encryption_meta);
+    assert_eq!(region.destroyed_peer(), draft.destroyed_peer);
     assert_eq!(region.to_draft().build().as_ref().map(Region::as_bytes), Ok(region.as_bytes()));
     let key = layout::region_state_key(region.id());
     let sealed = seal(<Region as regionmeta::Record>::KIND, &key, region.as_bytes());
@@ -58,6 +61,7 @@ fn draft<'a>(input: &mut Unstructured<'a>) -> Result<RegionDraft<'a>> {
     draft.state = *input.choose(&PeerState::ALL)?;
     draft.flashback_start_ts = input.arbitrary()?;
     draft.encryption_meta = bytes(input)?;
+    draft.destroyed_peer = input.arbitrary::<Option<u64>>()?.map(PeerId::new);
     Ok(draft)
 }
 

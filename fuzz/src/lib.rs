@@ -44,6 +44,7 @@ pub fn exercise(region: &Region) {
         assert!(peers[..at].iter().all(|other| other.id != peer.id && other.store_id != peer.store_id), "{text}");
         assert_eq!(region.peer_on(peer.store_id), Some(*peer), "{text}");
     }
+    assert!(region.destroyed_peer().is_none_or(|peer| state == PeerState::Tombstone && peer.get() > 0), "{text}");
     let belongs = matches!(state, PeerState::Merging | PeerState::Tombstone);
     assert!(region.merge_state().is_some() == (state == PeerState::Merging) || belongs, "{text}");
     if let Some(merge) = region.merge_state() {

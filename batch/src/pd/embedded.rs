@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use regionmeta::{Changeset, ClusterId, KeyRange, Region, RegionId, StoreId, StoreMeta};
+use regionmeta::{Changeset, ClusterId, KeyRange, ReadHandle, Region, RegionId, StoreId, StoreMeta};
 
 use super::{PdClient, PdError, StoreInfo};
 
@@ -36,10 +36,10 @@ impl EmbeddedPd {
         self.lock().stores.values().cloned().collect()
     }
 
-    /// The regions as PD knows them.
+    /// The regions as PD knows them, to read.
     #[must_use]
-    pub fn regions(&self) -> &StoreMeta {
-        &self.regions
+    pub fn regions(&self) -> ReadHandle {
+        self.regions.read_handle()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

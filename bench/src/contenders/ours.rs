@@ -15,7 +15,7 @@ pub struct Ours(StoreMeta);
 impl Ours {
     /// The handle of a thread that reads often.
     #[must_use]
-    pub fn reader(&self) -> Reader<'_> {
+    pub fn reader(&self) -> Reader {
         self.0.reader()
     }
 
@@ -59,21 +59,21 @@ fn found_region(region: &Region) -> Found {
     Found { id: region.id().get(), epoch: region.epoch() }
 }
 
-impl Locate for Reader<'_> {
+impl Locate for Reader {
     #[inline]
     fn locate(&mut self, key: &[u8]) -> Option<Found> {
         self.snapshot().locate(key).map(found)
     }
 }
 
-impl Get for Reader<'_> {
+impl Get for Reader {
     #[inline]
     fn get(&mut self, id: u64) -> Option<Found> {
         self.snapshot().get(RegionId::new(id)).map(found)
     }
 }
 
-impl Scan for Reader<'_> {
+impl Scan for Reader {
     fn scan(&mut self, key: &[u8], regions: usize, visit: impl FnMut(Found)) {
         let from_key = KeyRange { start: key, ..KeyRange::ALL };
         self.snapshot().overlapping(from_key).take(regions).map(found_region).for_each(visit);

@@ -34,6 +34,7 @@ pub(super) fn plan(current: &Region, change: PeerChange, store_id: StoreId) -> R
     let removed = change_peers(current, &mut draft.peers, change)?;
     if removed.is_some_and(|removed| removed.store_id == store_id) {
         draft.state = PeerState::Tombstone;
+        draft.destroyed_peer = Some(change.peer.id); // the list no longer has it, and recovery must know it (I12)
         return Ok(Outcome::Destroyed { tombstone: draft.build()?, peer: change.peer.id });
     }
     Ok(Outcome::Changed { region: draft.build()? })
@@ -118,6 +119,7 @@ mod tests {
             if kind == ChangeKind::RemoveNode {
                 let Ok(Outcome::Destroyed { tombstone, peer }) = seen_there else { panic!() };
                 assert_eq!((tombstone.state(), peer), (PeerState::Tombstone, PeerId::new(2)));
+                assert_eq!(tombstone.destroyed_peer(), Some(peer));
                 assert_eq!(tombstone.peers().collect::<Vec<_>>(), peers);
                 assert_eq!(tombstone.epoch(), region.epoch());
             }

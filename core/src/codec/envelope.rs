@@ -38,6 +38,8 @@ pub enum DecodeError {
     BadMagic,
     #[error("format version {found}: this library reads up to {FORMAT_VERSION}; open the store with a newer one")]
     UnknownVersion { found: u16 },
+    #[error("format version 0, which was never used: the value was not written by this library")]
+    ZeroVersion,
     #[error("the header declares {declared} bytes of payload and {present} are there: cut off or overwritten")]
     Length { declared: usize, present: usize },
     #[error("checksum {computed:#010x} does not match the stored {stored:#010x}: damaged, or stored under another key")]
@@ -92,8 +94,9 @@ pub(crate) fn open<'a>(kind: RecordKind, key: &[u8], value: &'a [u8]) -> Result<
     if stored != computed {
         return Err(DecodeError::Checksum { stored, computed });
     }
-    if version == 0 || version > FORMAT_VERSION {
-        return Err(DecodeError::UnknownVersion { found: version });
+    // A higher one with this checksum is out of the way already.
+    if version == 0 {
+        return Err(DecodeError::ZeroVersion);
     }
     if reserved != 0 {
         return Err(DecodeError::Invalid { record: "header", what: "the reserved byte is not 0" });

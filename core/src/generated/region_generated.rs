@@ -1385,6 +1385,7 @@ impl<'a> Region<'a> {
   pub const VT_IN_FLASHBACK: ::flatbuffers::VOffsetT = 20;
   pub const VT_FLASHBACK_START_TS: ::flatbuffers::VOffsetT = 22;
   pub const VT_ENCRYPTION_META: ::flatbuffers::VOffsetT = 24;
+  pub const VT_DESTROYED_PEER: ::flatbuffers::VOffsetT = 26;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -1396,6 +1397,7 @@ impl<'a> Region<'a> {
     args: &'args RegionArgs<'args>
   ) -> ::flatbuffers::WIPOffset<Region<'bldr>> {
     let mut builder = RegionBuilder::new(_fbb);
+    builder.add_destroyed_peer(args.destroyed_peer);
     builder.add_flashback_start_ts(args.flashback_start_ts);
     builder.add_id(args.id);
     if let Some(x) = args.encryption_meta { builder.add_encryption_meta(x); }
@@ -1488,6 +1490,13 @@ impl<'a> Region<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u8>>>(Region::VT_ENCRYPTION_META, None)}
   }
+  #[inline]
+  pub fn destroyed_peer(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(Region::VT_DESTROYED_PEER, Some(0)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for Region<'_> {
@@ -1507,6 +1516,7 @@ impl ::flatbuffers::Verifiable for Region<'_> {
      .visit_field::<bool>("in_flashback", Self::VT_IN_FLASHBACK, false)?
      .visit_field::<u64>("flashback_start_ts", Self::VT_FLASHBACK_START_TS, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u8>>>("encryption_meta", Self::VT_ENCRYPTION_META, false)?
+     .visit_field::<u64>("destroyed_peer", Self::VT_DESTROYED_PEER, false)?
      .finish();
     Ok(())
   }
@@ -1523,6 +1533,7 @@ pub struct RegionArgs<'a> {
     pub in_flashback: bool,
     pub flashback_start_ts: u64,
     pub encryption_meta: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u8>>>,
+    pub destroyed_peer: u64,
 }
 impl<'a> Default for RegionArgs<'a> {
   #[inline]
@@ -1539,6 +1550,7 @@ impl<'a> Default for RegionArgs<'a> {
       in_flashback: false,
       flashback_start_ts: 0,
       encryption_meta: None,
+      destroyed_peer: 0,
     }
   }
 }
@@ -1593,6 +1605,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> RegionBuilder<'a, 'b, A> {
     self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Region::VT_ENCRYPTION_META, encryption_meta);
   }
   #[inline]
+  pub fn add_destroyed_peer(&mut self, destroyed_peer: u64) {
+    self.fbb_.push_slot::<u64>(Region::VT_DESTROYED_PEER, destroyed_peer, 0);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> RegionBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     RegionBuilder {
@@ -1621,6 +1637,7 @@ impl ::core::fmt::Debug for Region<'_> {
       ds.field("in_flashback", &self.in_flashback());
       ds.field("flashback_start_ts", &self.flashback_start_ts());
       ds.field("encryption_meta", &self.encryption_meta());
+      ds.field("destroyed_peer", &self.destroyed_peer());
       ds.finish()
   }
 }

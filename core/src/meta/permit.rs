@@ -42,6 +42,8 @@ pub enum Refusal {
     Hole { region: Region },
     #[error("{new} is a tombstone: remove the region instead")]
     NotLive { new: Region },
+    #[error("{new} has no peer on store {store}, whose map this is: remove the region instead")]
+    NotOurs { new: Region, store: StoreId },
     #[error("region {region}: peer {destroyed:?} was destroyed here, and {new:?} is not a later one")]
     Tombstoned { region: RegionId, destroyed: PeerId, new: Option<PeerId> },
 }
@@ -70,21 +72,29 @@ impl<'a> Permit<'a> {
     ///
     /// Costs O(changes log regions); cannot be refused. Call it only after the changes are on disk (I4).
     pub fn publish(self) -> Snapshot {
+        let (published, replaced) = self.swap();
+        drop(self); // gives the reservation back
+        drop(replaced); // nobody waits for this: freeing a version may take long
+        published
+    }
+
+    /// The new state, and the one that it replaces, kept until the lock is free again.
+    fn swap(&self) -> (Snapshot, Snapshot) {
         let mut writers = self.meta.writers.lock();
-        let root = self.meta.root.load_full();
+        let replaced = self.meta.snapshot();
         // The end of the number range is 584 years of a publish every nanosecond away.
-        let sequence = Sequence::new(root.sequence.get().wrapping_add(1));
-        let mut index = root.index.clone();
+        let sequence = Sequence::new(replaced.sequence().get().wrapping_add(1));
+        let mut index = replaced.index().clone();
         index.apply(self.changeset.changes().iter().map(|change| (change.id(), change.after())), sequence);
         writers.bury(&self.changeset);
-        self.meta.swap_root(index, sequence)
-        // `writers` is unlocked before `self` is dropped, which takes the lock again to release the reservation.
+        (self.meta.shared.swap_root(index, sequence), replaced)
     }
 }
 
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        self.meta.writers.lock().release(self.reservation);
+        let released = self.meta.writers.lock().release(self.reservation);
+        drop(released); // after the lock
     }
 }
 
@@ -101,7 +111,21 @@ pub(super) struct Writers {
 #[derive(Debug)]
 struct Reservation {
     regions: HashSet<RegionId>,
+    /// The regions as they will be, in key order, none overlapping another.
     after: Vec<Region>,
+}
+
+impl Reservation {
+    /// The reserved region that a change meets, by its id or by the keys that it will have. O(log regions of the permit).
+    fn met_by(&self, change: &Change) -> Option<RegionId> {
+        if self.regions.contains(&change.id()) {
+            return Some(change.id());
+        }
+        let range = change.after()?.range();
+        // The first that does not end before the range begins; if that one lies behind the range, so do all others.
+        let first = self.after.partition_point(|reserved| !reserved.end_key().is_after(range.start));
+        self.after.get(first).filter(|reserved| reserved.range().overlaps(range)).map(Region::id)
+    }
 }
 
 impl Writers {
@@ -119,7 +143,10 @@ impl Writers {
             }
             self.check_reserved(change)?;
             check_base(index, change)?;
-            self.check_tombstone(store_id, change)?;
+            if let Some(store) = store_id {
+                self.check_tombstone(store, change)?;
+                check_owner(store, change)?;
+            }
         }
         let after = sorted_after(changeset)?;
         check_versions(index, &regions, &after)?;
@@ -131,29 +158,22 @@ impl Writers {
         Ok(reservation)
     }
 
-    fn release(&mut self, reservation: u64) {
-        self.reserved.remove(&reservation);
+    fn release(&mut self, reservation: u64) -> Option<Reservation> {
+        self.reserved.remove(&reservation)
     }
 
     fn check_reserved(&self, change: &Change) -> Result<(), Refusal> {
-        for other in self.reserved.values() {
-            let same_keys = |region: &Region| {
-                let same = other.after.iter().find(|after| after.range().overlaps(region.range()));
-                same.map(Region::id)
-            };
-            let region = other.regions.get(&change.id()).copied().or_else(|| change.after().and_then(same_keys));
-            if let Some(region) = region {
-                return Err(Refusal::Reserved { region });
-            }
+        match self.reserved.values().find_map(|reservation| reservation.met_by(change)) {
+            Some(region) => Err(Refusal::Reserved { region }),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// I12: a region that was destroyed here comes back only with a later peer.
-    fn check_tombstone(&self, store_id: Option<StoreId>, change: &Change) -> Result<(), Refusal> {
-        let (Change::Create { region }, Some(store_id)) = (change, store_id) else { return Ok(()) };
+    fn check_tombstone(&self, store: StoreId, change: &Change) -> Result<(), Refusal> {
+        let Change::Create { region } = change else { return Ok(()) };
         let Some(&Some(destroyed)) = self.tombstones.get(&region.id()) else { return Ok(()) };
-        let new = region.peer_on(store_id).map(|peer| peer.id);
+        let new = region.peer_on(store).map(|peer| peer.id);
         if new.is_some_and(|new| new > destroyed) {
             return Ok(());
         }
@@ -173,6 +193,14 @@ impl Writers {
             let buried = self.tombstones.entry(id).or_default();
             *buried = (*buried).max(peer);
         }
+    }
+}
+
+/// A store keeps the regions that it has a peer of; recovery refuses any other as a foreign store's.
+fn check_owner(store: StoreId, change: &Change) -> Result<(), Refusal> {
+    match change.after().filter(|after| after.peer_on(store).is_none()) {
+        Some(new) => Err(Refusal::NotOurs { new: new.clone(), store }),
+        None => Ok(()),
     }
 }
 

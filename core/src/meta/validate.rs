@@ -63,16 +63,22 @@ fn malformed(region: &Region) -> Option<Violation> {
     }
 }
 
-pub(super) fn change(earlier: &Snapshot, later: &Snapshot) -> Vec<Violation> {
-    earlier.regions().filter_map(|before| step(before, later)).collect()
+pub(super) fn change(
+    earlier: &Snapshot,
+    later: &Snapshot,
+    may_leave_hole: impl Fn(RegionId) -> bool,
+) -> Vec<Violation> {
+    let step = |before: &Region| step_back(before, later).or_else(|| hole(before, later, &may_leave_hole));
+    earlier.regions().filter_map(step).collect()
 }
 
-fn step(before: &Region, later: &Snapshot) -> Option<Violation> {
-    if let Some(after) = later.get(before.id()).map(|entry| entry.region())
-        && after.epoch().is_behind_any(before.epoch())
-    {
-        return Some(Violation::Backwards { before: before.clone(), after: after.clone() });
-    }
-    let covered = super::permit::covers(before.range(), later.overlapping(before.range()).map(Region::range));
-    (!covered).then(|| Violation::Hole { region: before.clone() })
+fn step_back(before: &Region, later: &Snapshot) -> Option<Violation> {
+    let after = later.get(before.id())?.region();
+    let went_back = after.epoch().is_behind_any(before.epoch());
+    went_back.then(|| Violation::Backwards { before: before.clone(), after: after.clone() })
+}
+
+fn hole(before: &Region, later: &Snapshot, may_leave_hole: impl Fn(RegionId) -> bool) -> Option<Violation> {
+    let covered = || super::permit::covers(before.range(), later.overlapping(before.range()).map(Region::range));
+    (!may_leave_hole(before.id()) && !covered()).then(|| Violation::Hole { region: before.clone() })
 }

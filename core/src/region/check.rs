@@ -40,12 +40,13 @@ pub(super) fn verify(bytes: &[u8]) -> Result<(), RegionError> {
     }
 }
 
-/// Meaning: I13, and a merge state exactly where one belongs.
+/// Meaning: I13, and a merge state and a destroyed peer only where they belong.
 pub(super) fn check(region: RegionRef<'_>) -> Result<(), RegionError> {
     let number = region.0.state().0;
     let state = PeerState::from_wire(number).ok_or(RegionError::UnknownState { region: region.id(), number })?;
     check_identity(region, state)?;
     check_peers(region)?;
+    check_destroyed_peer(region, state)?;
     check_merge_state(region, state)
 }
 
@@ -118,6 +119,15 @@ fn check_peer(
     match before.find(|other| other.store_id == store) {
         Some(first) => Err(RegionError::TwoPeersOnStore { region: id, store, first: first.id, second: peer.id }),
         None => Ok(()),
+    }
+}
+
+fn check_destroyed_peer(region: RegionRef<'_>, state: PeerState) -> Result<(), RegionError> {
+    match region.destroyed_peer() {
+        Some(peer) if state != PeerState::Tombstone => {
+            Err(RegionError::DestroyedPeerUnexpected { region: region.id(), state, peer })
+        }
+        _ => Ok(()),
     }
 }
 

@@ -5,7 +5,7 @@ use triomphe::ThinArc;
 
 use super::{MergeState, PEERS_MAX, REGION_BYTES_MAX, Region, RegionError, check};
 use crate::epoch::RegionEpoch;
-use crate::ids::RegionId;
+use crate::ids::{PeerId, RegionId};
 use crate::keys::{EndKey, KEY_BYTES_MAX, KeyBuf, KeyRange};
 use crate::peer::{Peer, PeerState};
 use crate::wire;
@@ -30,10 +30,12 @@ pub struct RegionDraft<'a> {
     pub flashback_start_ts: Option<u64>,
     /// Carried for the host.
     pub encryption_meta: &'a [u8],
+    /// This store's peer that was destroyed: for tombstones whose list of peers no longer has it. Never 0.
+    pub destroyed_peer: Option<PeerId>,
 }
 
 impl<'a> RegionDraft<'a> {
-    /// A draft in state Normal, without merge state, flashback and encryption metadata.
+    /// A draft in state Normal, with nothing that most regions do not have.
     #[must_use]
     pub const fn new(id: RegionId, range: KeyRange<'a>, epoch: RegionEpoch, peers: Vec<Peer>) -> Self {
         Self {
@@ -45,6 +47,7 @@ impl<'a> RegionDraft<'a> {
             merge_state: None,
             flashback_start_ts: None,
             encryption_meta: &[],
+            destroyed_peer: None,
         }
     }
 
@@ -57,6 +60,7 @@ impl<'a> RegionDraft<'a> {
     pub fn build(&self) -> Result<Region, RegionError> {
         self.check_lengths()?;
         self.check_end()?;
+        self.check_destroyed_peer()?;
         let mut builder = FlatBufferBuilder::with_capacity(256);
         let root = self.write(&mut builder);
         builder.finish_minimal(root);
@@ -97,6 +101,14 @@ impl<'a> RegionDraft<'a> {
         }
     }
 
+    /// 0 would be read back as nobody.
+    fn check_destroyed_peer(&self) -> Result<(), RegionError> {
+        match self.destroyed_peer {
+            Some(peer) if peer.get() == 0 => Err(RegionError::ZeroDestroyedPeer { region: self.id }),
+            _ => Ok(()),
+        }
+    }
+
     /// Writes the table. Absent means default for every field, so that the usual region is as short as it can be.
     fn write<'b>(&self, builder: &mut FlatBufferBuilder<'b>) -> WIPOffset<wire::Region<'b>> {
         let merge = self.merge_state.map(|merge| {
@@ -124,6 +136,7 @@ impl<'a> RegionDraft<'a> {
             in_flashback: self.flashback_start_ts.is_some(),
             flashback_start_ts: self.flashback_start_ts.unwrap_or(0),
             encryption_meta,
+            destroyed_peer: self.destroyed_peer.map_or(0, PeerId::get),
         };
         wire::Region::create(builder, &args)
     }

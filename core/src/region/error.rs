@@ -46,6 +46,10 @@ pub enum RegionError {
     MergeStateUnexpected { region: RegionId, state: PeerState },
     #[error("region {region}: its merge target is invalid: {cause}")]
     MergeTarget { region: RegionId, cause: Box<RegionError> },
+    #[error("region {region} is {state:?} and names peer {peer} as destroyed, which only a tombstone may do")]
+    DestroyedPeerUnexpected { region: RegionId, state: PeerState, peer: PeerId },
+    #[error("region {region}: the destroyed peer has id 0")]
+    ZeroDestroyedPeer { region: RegionId },
     #[error("region {region} is its own merge target")]
     MergeIntoItself { region: RegionId },
 }

@@ -111,6 +111,27 @@ fn a_merge_state_is_refused_where_it_does_not_belong() {
 }
 
 #[test]
+fn only_a_tombstone_names_a_destroyed_peer() {
+    for state in PeerState::ALL.into_iter().filter(|&state| state != PeerState::Merging) {
+        let found = RegionDraft { state, destroyed_peer: Some(PeerId::new(7)), ..plain() }.build();
+        match state {
+            PeerState::Tombstone => {
+                let text = "region 7 [\"b\", \"d\") epoch 1/1 peers [(1, 1)] Tombstone of peer 7";
+                assert_eq!(found.unwrap().to_string(), text);
+            }
+            _ => {
+                let peer = PeerId::new(7);
+                assert_eq!(found, Err(RegionError::DestroyedPeerUnexpected { region: ID, state, peer }));
+            }
+        }
+    }
+    let nobody = RegionDraft { state: PeerState::Tombstone, destroyed_peer: Some(PeerId::new(0)), ..plain() };
+    assert_eq!(nobody.build(), Err(RegionError::ZeroDestroyedPeer { region: ID }));
+    let forged = Region::from_bytes(&by_hand(|_, args| args.destroyed_peer = 7));
+    assert!(matches!(forged, Err(RegionError::DestroyedPeerUnexpected { .. })), "{forged:?}");
+}
+
+#[test]
 fn a_merge_target_is_another_region_that_serves() {
     let itself = RegionDraft { id: ID, ..neighbour() }.build().unwrap();
     assert_eq!(merging(itself.as_ref()).build(), Err(RegionError::MergeIntoItself { region: ID }));
@@ -369,6 +390,8 @@ fn regions_differ_when_one_field_does() {
         RegionDraft { peers: vec![learner], ..base.clone() },
         RegionDraft { peers: vec![witness], ..base.clone() },
         RegionDraft { state: PeerState::Tombstone, ..base.clone() },
+        RegionDraft { state: PeerState::Tombstone, destroyed_peer: Some(PeerId::new(1)), ..base.clone() },
+        RegionDraft { state: PeerState::Tombstone, destroyed_peer: Some(PeerId::new(2)), ..base.clone() },
         RegionDraft {
             merge_state: base.merge_state.map(|m| MergeState { min_index: LogIndex::new(9), ..m }),
             ..base.clone()
@@ -404,6 +427,8 @@ struct Content {
     merge: (u64, u64),
     flashback_start_ts: Option<u64>,
     encryption_meta: Vec<u8>,
+    /// For the tombstones that are made of it.
+    destroyed_peer: u64,
 }
 
 impl Content {
@@ -418,7 +443,16 @@ impl Content {
             merge_state: target.map(|target| MergeState { min_index, commit, target: target.as_ref() }),
             flashback_start_ts: self.flashback_start_ts,
             encryption_meta: &self.encryption_meta,
+            destroyed_peer: None,
         }
+        .with_state(self.state, self.destroyed_peer)
+    }
+}
+
+impl RegionDraft<'_> {
+    fn with_state(self, state: PeerState, destroyed_peer: u64) -> Self {
+        let destroyed_peer = Some(PeerId::new(destroyed_peer)).filter(|_| state == PeerState::Tombstone);
+        Self { state, destroyed_peer: destroyed_peer.filter(|peer| peer.get() != 0), ..self }
     }
 }
 
@@ -456,17 +490,19 @@ fn any_content() -> impl Strategy<Value = Content> {
     ]);
     let meta = prop::collection::vec(any::<u8>(), 0..20);
     let half = || prop_oneof![1u64..9, 1..=u64::MAX];
-    let fields =
-        (half(), any_keys(), (half(), half()), any_peers(), state, any::<(u64, u64)>(), any::<Option<u64>>(), meta);
-    fields.prop_map(|(id, keys, epoch, peers, state, merge, flashback_start_ts, encryption_meta)| Content {
+    let destroyed = prop_oneof![Just(0), half()];
+    let numbers = (any::<(u64, u64)>(), any::<Option<u64>>(), destroyed);
+    let fields = (half(), any_keys(), (half(), half()), any_peers(), state, numbers, meta);
+    fields.prop_map(|(id, keys, epoch, peers, state, numbers, encryption_meta)| Content {
         id,
         keys,
         epoch,
         peers,
         state,
-        merge,
-        flashback_start_ts,
+        merge: numbers.0,
+        flashback_start_ts: numbers.1,
         encryption_meta,
+        destroyed_peer: numbers.2,
     })
 }
 
@@ -476,7 +512,7 @@ fn with_every_draft(content: &Content, target: &Content, check: impl Fn(&RegionD
     let target = Content { id, state: PeerState::Normal, ..target.clone() }.draft(None).build().unwrap();
     check(&content.draft(None));
     for state in [PeerState::Merging, PeerState::Tombstone] {
-        check(&RegionDraft { state, ..content.draft(Some(&target)) });
+        check(&content.draft(Some(&target)).with_state(state, content.destroyed_peer));
     }
 }
 
@@ -511,6 +547,7 @@ fn assert_reads_back(region: &Region, draft: &RegionDraft<'_>) {
     assert_eq!(region.merge_state(), draft.merge_state);
     assert_eq!(region.flashback_start_ts(), draft.flashback_start_ts);
     assert_eq!(region.as_ref().encryption_meta(), draft.encryption_meta);
+    assert_eq!(region.destroyed_peer(), draft.destroyed_peer);
     for peer in &draft.peers {
         assert_eq!(region.peer_on(peer.store_id), Some(*peer));
     }

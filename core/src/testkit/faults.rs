@@ -3,11 +3,14 @@
 use super::history::{TRIES, settled};
 use super::{History, Model, Objection};
 use crate::epoch::RegionEpoch;
-use crate::ids::{PeerId, RegionId, Sequence};
+use crate::ids::{PeerId, RegionId, Sequence, StoreId};
 use crate::keys::{EndKey, KeyRange};
 use crate::meta::{Change, Changeset, Reason, Removal};
 use crate::peer::{Peer, PeerState};
 use crate::region::{Region, RegionDraft};
+
+/// A store that no region of a history has a peer on.
+const OTHER_STORE: StoreId = StoreId::new(77);
 
 /// A mistake, and the [`Objection`] that it must meet.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -34,6 +37,8 @@ pub enum Fault {
     Reserved,
     /// Publishes a tombstone.
     NotLive,
+    /// Leaves a region without a peer on this store.
+    NotOurs,
     /// Removes a region that was never there.
     UnknownId,
     /// Creates a region that is there.
@@ -42,7 +47,7 @@ pub enum Fault {
 
 impl Fault {
     /// Every fault.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::WrongBase,
         Self::OverlapsNeighbour,
         Self::OverlapsFurther,
@@ -54,6 +59,7 @@ impl Fault {
         Self::Resurrects,
         Self::Reserved,
         Self::NotLive,
+        Self::NotOurs,
         Self::UnknownId,
         Self::ExistingId,
     ];
@@ -72,6 +78,7 @@ impl Fault {
             Self::Resurrects => Objection::Tombstoned,
             Self::Reserved => Objection::Reserved,
             Self::NotLive => Objection::NotLive,
+            Self::NotOurs => Objection::NotOurs,
             Self::UnknownId => Objection::NotFound,
             Self::ExistingId => Objection::Exists,
         }
@@ -134,6 +141,12 @@ impl History {
                 let tombstone = RegionDraft { state: PeerState::Tombstone, ..region.to_draft() }.build().ok()?;
                 Some(changeset.update(base, tombstone, Reason::ChangePeer))
             }
+            Fault::NotOurs => {
+                let elsewhere = Peer::voter(PeerId::new(self.next_id()), OTHER_STORE);
+                let epoch = region.epoch().with_conf_ver_moved(1).ok()?;
+                let moved = RegionDraft { peers: vec![elsewhere], epoch, ..region.to_draft() }.build().ok()?;
+                Some(changeset.update(base, moved, Reason::ChangePeer))
+            }
             Fault::ExistingId => Some(changeset.create(region.clone())),
             Fault::ChangedTwice | Fault::Resurrects | Fault::Reserved | Fault::UnknownId => None,
         }
@@ -144,17 +157,11 @@ impl History {
         Some(changeset.with(again))
     }
 
-    /// With the very peer that was destroyed, with an earlier one, or with none on this store. In a hole if chance finds one,
-    /// so that nothing else speaks against it.
+    /// With the very peer that was destroyed, or with an earlier one. In a hole if chance finds one, so that nothing else
+    /// speaks against it.
     fn resurrect(&mut self, model: &Model, changeset: Changeset) -> Option<Changeset> {
         let (&id, &destroyed) = self.rng.choice(model.graves())?;
-        let earlier = PeerId::new(1);
-        let peers = [
-            Peer::voter(destroyed, self.store),
-            Peer::voter(earlier, self.store),
-            Peer::voter(id.get().into(), 77.into()),
-        ];
-        let peer = self.rng.choice(peers)?;
+        let peer = Peer::voter(self.rng.choice([destroyed, PeerId::new(1)])?, self.store);
         let mut back = None;
         for _ in 0..TRIES {
             let (start, end) = self.range();

@@ -22,6 +22,7 @@ pub enum Objection {
     Overlap,
     Hole,
     NotLive,
+    NotOurs,
     Tombstoned,
 }
 
@@ -41,6 +42,7 @@ impl Objection {
             Refusal::Overlap { .. } => Self::Overlap,
             Refusal::Hole { .. } => Self::Hole,
             Refusal::NotLive { .. } => Self::NotLive,
+            Refusal::NotOurs { .. } => Self::NotOurs,
             Refusal::Tombstoned { .. } => Self::Tombstoned,
         }
     }
@@ -95,6 +97,7 @@ impl Model {
             }
             found.extend(self.is_reserved(change).then_some(Objection::Reserved));
             found.extend(self.objection_to_base(change));
+            found.extend(self.is_foreign(change).then_some(Objection::NotOurs));
             found.extend(self.is_buried(change).then_some(Objection::Tombstoned));
             found.extend(self.objections_to_range(change, changeset));
             found.extend(self.leaves_hole(change, changeset).then_some(Objection::Hole));
@@ -127,6 +130,11 @@ impl Model {
                 (!same_keys && new.version == old.version).then_some(Objection::RangeMoved)
             }
         }
+    }
+
+    fn is_foreign(&self, change: &Change) -> bool {
+        let (Some(region), Some(store)) = (change.after(), self.store) else { return false };
+        region.peers().all(|peer| peer.store_id != store)
     }
 
     fn is_buried(&self, change: &Change) -> bool {

@@ -2,6 +2,8 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// What one thread asked the allocator for. A reallocation counts as one of its whole new size.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -23,6 +25,29 @@ pub(crate) fn count<T>(work: impl FnOnce() -> T) -> (Allocated, T) {
     (Allocated { times: after.times - before.times, bytes: after.bytes - before.bytes }, result)
 }
 
+/// How much longer freeing takes on a thread inside [`free_slowly`].
+const PAUSE: Duration = Duration::from_micros(100);
+
+thread_local! {
+    static FREES_SLOWLY: Cell<bool> = const { Cell::new(false) };
+}
+
+/// What was freed inside [`free_slowly`], on all threads. Relaxed throughout: a number to look at, nothing is handed over.
+static FREED_SLOWLY: AtomicU64 = AtomicU64::new(0);
+
+/// Runs `work`, with a pause before everything that it frees on this thread, so that others can be seen to wait or not.
+pub(crate) fn free_slowly<T>(work: impl FnOnce() -> T) -> T {
+    FREES_SLOWLY.set(true);
+    let result = work();
+    FREES_SLOWLY.set(false);
+    result
+}
+
+/// How many pieces of memory were freed inside [`free_slowly`] so far.
+pub(crate) fn freed_slowly() -> u64 {
+    FREED_SLOWLY.load(Ordering::Relaxed)
+}
+
 fn note(size: usize) {
     let Allocated { times, bytes } = SO_FAR.get();
     SO_FAR.set(Allocated { times: times + 1, bytes: bytes + size as u64 });
@@ -35,7 +60,7 @@ struct Counting;
 static ALLOCATOR: Counting = Counting;
 
 // SAFETY: every call goes to `System` with the caller's arguments unchanged, so its contract is the system's; `note` only
-// changes two numbers of the calling thread.
+// changes two numbers of the calling thread, and a pause allocates nothing.
 #[expect(unsafe_code, reason = "there is no safe way to count allocations")]
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
@@ -57,6 +82,10 @@ unsafe impl GlobalAlloc for Counting {
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        if FREES_SLOWLY.get() {
+            FREED_SLOWLY.fetch_add(1, Ordering::Relaxed);
+            std::thread::sleep(PAUSE);
+        }
         // SAFETY: the caller's promises about both are passed on.
         unsafe { System.dealloc(pointer, layout) }
     }

@@ -195,6 +195,7 @@ fn assert_well_formed(region: &Region, may_merge: bool) {
         assert!(peers[..at].iter().all(|other| other.id != peer.id && other.store_id != peer.store_id), "{text}");
         assert_eq!(region.peer_on(peer.store_id), Some(*peer), "{text}");
     }
+    assert!(region.destroyed_peer().is_none_or(|peer| state == PeerState::Tombstone && peer.get() > 0), "{text}");
     let merge = region.merge_state();
     assert!(state != PeerState::Merging || merge.is_some(), "{text}");
     assert!(merge.is_none() || (may_merge && matches!(state, PeerState::Merging | PeerState::Tombstone)), "{text}");
@@ -246,7 +247,8 @@ fn a_forged_header_is_refused() {
         let payload = record.bytes().split_off(ENVELOPE_BYTES);
         let kind = kind_of(&record.value);
         let decode = |sealed: &[u8]| record.value.decode_same_kind(&record.key, sealed).unwrap_err();
-        for version in [0, 2, 256, u16::MAX] {
+        assert_eq!(decode(&seal(0, kind, 0, &record.key, &payload)), DecodeError::ZeroVersion);
+        for version in [2, 256, u16::MAX] {
             let found = decode(&seal(version, kind, 0, &record.key, &payload));
             assert_eq!(found, DecodeError::UnknownVersion { found: version });
         }

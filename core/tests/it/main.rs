@@ -15,6 +15,7 @@ mod codec;
 mod examples;
 mod fixtures;
 mod meta;
+mod permits;
 mod readers;
 mod records;
 mod seed;

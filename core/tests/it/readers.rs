@@ -246,6 +246,33 @@ fn a_million_lookups_by_key_beside_a_writer_allocate_nothing() {
     assert_eq!(allocated, Allocated::default());
 }
 
+/// A handle and a reader borrow nothing: a thread keeps them, sees what is published after it began, and may be the last
+/// that looks.
+#[test]
+fn a_thread_keeps_its_reader_also_after_the_map_is_gone() {
+    let meta = tiled();
+    let (handle, mut reader) = (meta.read_handle(), meta.reader());
+    let (tell, told) = std::sync::mpsc::channel::<()>();
+    let named = std::thread::Builder::new().name("keeps its reader".to_owned());
+    let keeps = move || {
+        let before = reader.snapshot().sequence().get();
+        told.recv().unwrap();
+        let mut fresh = handle.reader();
+        let seen = [reader.snapshot().sequence(), fresh.snapshot().sequence(), handle.snapshot().sequence()];
+        (before, seen.map(|sequence| sequence.get()), handle.sequence().get(), handle.store_id())
+    };
+    let thread = named.spawn(keeps).unwrap();
+    let (mut rng, mut next_id) = (rng("a_thread_keeps_its_reader_also_after_the_map_is_gone"), 1_000);
+    for _ in 0..10 {
+        change(&meta, &mut rng, &mut next_id);
+    }
+    drop(meta);
+    tell.send(()).unwrap();
+    let (before, seen, counter, store) = thread.join().unwrap();
+    assert!(before <= 11, "#{before}");
+    assert_eq!((seen, counter, store), ([11; 3], 11, None));
+}
+
 /// A store of a map without an owner, so that nothing here depends on tombstones.
 #[test]
 fn a_map_of_many_stores_has_no_store_of_its_own() {

@@ -91,6 +91,14 @@ fn regions() -> Vec<Stored> {
             &RegionDraft { state: PeerState::Tombstone, epoch: RegionEpoch::new(0, 0), ..draft(6, b"", b"") },
         ),
         region(
+            "region_destroyed",
+            &RegionDraft {
+                state: PeerState::Tombstone,
+                destroyed_peer: Some(PeerId::new(94)),
+                ..draft(9, b"k90", b"k95")
+            },
+        ),
+        region(
             "region_merged",
             &RegionDraft { state: PeerState::Tombstone, merge_state: merged, ..draft(7, b"k40", b"k50") },
         ),
