@@ -6,6 +6,7 @@
     reason = "a test may stop at the first surprise"
 )]
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -111,6 +112,44 @@ fn kill_child_of(demo: &Child, directory: &Path) {
     let children = format!("/proc/{0}/task/{0}/children", demo.id());
     let child = std::fs::read_to_string(children).unwrap();
     assert!(Command::new("kill").args(["-9", child.trim()]).status().unwrap().success());
+}
+
+/// A shell that runs the binary with files of at most so many blocks: a disk that is full, as far as a writer can tell.
+fn with_small_files(blocks: &str) -> Command {
+    let mut shell = Command::new("sh");
+    let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$@\"");
+    shell.args(["-c", &script, "sh", env!("CARGO_BIN_EXE_regionmeta-perf")]);
+    shell
+}
+
+#[test]
+fn a_writer_that_fails_while_the_demo_serves_ends_it_at_once() {
+    let parent = tempfile::tempdir().unwrap();
+    let store = parent.path().join("store");
+    let mut demo = with_small_files("4000");
+    let started = Instant::now();
+    let output = demo.args(["demo", "--regions", "50", "--seconds", "600", "--dir"]).arg(&store).output().unwrap();
+    assert!(started.elapsed() < Duration::from_secs(300), "it served on without a writer");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("the child failed: cannot write"), "{}", text(&output.stderr));
+    assert!(store.join("CURRENT").exists());
+}
+
+/// After serving the writers go on until the kill. A failure there ended nothing but its own thread.
+#[test]
+fn a_writer_that_fails_before_the_kill_ends_the_child() {
+    let parent = tempfile::tempdir().unwrap();
+    let mut child = with_small_files("unlimited");
+    child
+        .args(["demo-child", "--regions", "50", "--seconds", "1", "--seed", "9", "--dir"])
+        .arg(parent.path().join("s"));
+    let mut child = child.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.any(|line| line.starts_with("served ")));
+    let limit = Command::new("prlimit").args(["--fsize=1", "--pid", &child.id().to_string()]).status().unwrap();
+    assert!(limit.success());
+    assert!(lines.any(|line| line.starts_with("failed cannot write")));
+    assert_eq!(child.wait().unwrap().code(), Some(1));
 }
 
 #[test]
