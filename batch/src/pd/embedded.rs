@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use regionmeta::{Changeset, ClusterId, KeyRange, ReadHandle, Region, RegionId, StoreId, StoreMeta};
+use regionmeta::{Changeset, ClusterId, KeyRange, ReadHandle, Refusal, Region, RegionId, StoreId, StoreMeta};
 
 use super::{PdClient, PdError, StoreInfo};
 
@@ -28,6 +28,41 @@ impl EmbeddedPd {
     pub fn new(cluster_id: ClusterId) -> Self {
         let state = State { bootstrapped: false, last_id: 0, stores: BTreeMap::new() };
         Self { cluster_id, regions: StoreMeta::new(None), state: Mutex::new(state) }
+    }
+
+    /// A driver of a bootstrapped cluster that goes on where another one ended, from what the cluster's stores recovered.
+    ///
+    /// Ids go on above `last_id` and above every region, peer and store id in `regions` and `stores`. What was handed out and
+    /// then removed again, such as the peer of an undone conf change, no store remembers: who has kept the last id passes
+    /// it, others pass 0. Costs O(regions log regions).
+    ///
+    /// # Errors
+    /// [`Refusal`] if two regions have the same id or overlap, or if one is a tombstone.
+    ///
+    /// ```
+    /// use regionmeta_batch::pd::{EmbeddedPd, PdClient};
+    /// use regionmeta_batch::storage::MemStorage;
+    /// use regionmeta_batch::StoreBuilder;
+    ///
+    /// let store = StoreBuilder::new(7.into()).bootstrap_storage(MemStorage::new(), &EmbeddedPd::new(7.into()))?;
+    /// let pd = EmbeddedPd::resume(7.into(), store.meta().snapshot().regions().cloned(), [], 0)?;
+    /// assert!(pd.is_bootstrapped()?);
+    /// assert!(pd.alloc_id()? > store.ident().store_id.get());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn resume(
+        cluster_id: ClusterId,
+        regions: impl IntoIterator<Item = Region>,
+        stores: impl IntoIterator<Item = StoreInfo>,
+        last_id: u64,
+    ) -> Result<Self, Refusal> {
+        let regions = StoreMeta::recover(None, regions, [])?;
+        let stores: BTreeMap<_, _> = stores.into_iter().map(|store| (store.id, store)).collect();
+        let of_regions = regions.snapshot().regions().map(largest_id).max();
+        let of_stores = stores.keys().map(|id| id.get()).max();
+        let last_id = of_regions.max(of_stores).unwrap_or(0).max(last_id);
+        let state = State { bootstrapped: true, last_id, stores };
+        Ok(Self { cluster_id, regions, state: Mutex::new(state) })
     }
 
     /// The stores that registered, by id.
@@ -68,7 +103,7 @@ impl PdClient for EmbeddedPd {
         if state.bootstrapped {
             return Err(PdError::AlreadyBootstrapped);
         }
-        let refused = |refusal: regionmeta::Refusal| PdError::Refused(refusal.to_string());
+        let refused = |refusal: Refusal| PdError::Refused(refusal.to_string());
         self.regions.prepare(Changeset::new().create(region.clone())).map_err(refused)?.publish();
         state.stores.insert(store.id, store.clone());
         state.bootstrapped = true;
@@ -94,6 +129,12 @@ impl PdClient for EmbeddedPd {
     fn get_region_by_id(&self, id: RegionId) -> Result<Option<Region>, PdError> {
         Ok(self.regions.snapshot().get(id).map(|entry| entry.region().clone()))
     }
+}
+
+/// The largest id in a region: its own, its peers', or that of a store they are on.
+fn largest_id(region: &Region) -> u64 {
+    let of_peers = region.peers().map(|peer| peer.id.get().max(peer.store_id.get()));
+    of_peers.fold(region.id().get(), u64::max)
 }
 
 /// What PD demands of the first region (spec section 3.5). Zero ids cannot occur: no [`Region`] has them.

@@ -5,7 +5,7 @@ use std::sync::Barrier;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use regionmeta::layout::{PREPARE_BOOTSTRAP_KEY, STORE_IDENT_KEY, apply_state_key, raft_state_key, region_state_key};
-use regionmeta::{ApplyState, ClusterId, RaftState, Region, RegionId, StoreId, StoreIdent};
+use regionmeta::{ApplyState, ClusterId, RaftState, Refusal, Region, RegionDraft, RegionId, StoreId, StoreIdent};
 use regionmeta_batch::bootstrap::BootstrapError;
 use regionmeta_batch::pd::{EmbeddedPd, PdClient, PdError, StoreInfo};
 use regionmeta_batch::storage::fault::{Fault, FaultyStorage};
@@ -13,7 +13,7 @@ use regionmeta_batch::storage::{Family, MemStorage, Storage};
 use regionmeta_batch::{OpenError, Store, StoreBuilder, records};
 
 use crate::common::{
-    CLUSTER, Disk, Mem, Rocks, builder, dump, on_each_storage, put, put_ident, put_raw, put_region, region,
+    CLUSTER, Disk, Mem, Rocks, builder, draft, dump, on_each_storage, put, put_ident, put_raw, put_region, region,
 };
 
 /// A placement driver that can be out of reach, and that can hold stores up until all of them have asked.
@@ -550,4 +550,38 @@ fn a_later_store_starts_empty_and_registers() {
     let second = builder().address("second:1").bootstrap_storage(MemStorage::new(), &pd).unwrap();
     assert!(second.meta().snapshot().is_empty());
     assert_eq!(pd.stores()[1], StoreInfo { id: second.ident().store_id, address: "second:1".to_owned() });
+}
+
+/// The driver after a restart handed out the ids of living regions, because it had forgotten them.
+#[test]
+fn a_resumed_driver_knows_the_regions_and_reuses_no_id() {
+    let with_peer = |region: u64, start: &str, end: &str, peer: u64, store: u64| {
+        let peers = vec![regionmeta::Peer::voter(peer.into(), store.into())];
+        RegionDraft { peers, ..draft(region, start, end, regionmeta::RegionEpoch::INITIAL) }.build().unwrap()
+    };
+    let info = |id: u64| StoreInfo { id: id.into(), address: String::new() };
+    // The largest id in turn: a region's, a peer's, a peer's store's, a registered store's, and the one handed over.
+    for (region, peer, store, registered, last_id) in
+        [(90, 2, 3, 4, 5), (2, 90, 3, 4, 5), (2, 3, 90, 4, 5), (2, 3, 4, 90, 5), (2, 3, 4, 5, 90), (90, 90, 90, 90, 90)]
+    {
+        let regions = [with_peer(1, "", "m", 6, 7), with_peer(region, "m", "", peer, store)];
+        let pd = EmbeddedPd::resume(CLUSTER, regions.clone(), [info(registered)], last_id).unwrap();
+        assert_eq!(pd.alloc_id().unwrap(), 91);
+        assert_eq!(pd.get_region(b"a").unwrap().as_ref(), Some(&regions[0]));
+        assert_eq!(pd.get_region_by_id(region.into()).unwrap().as_ref(), Some(&regions[1]));
+        assert_eq!(pd.stores(), [info(registered)]);
+        assert!(pd.is_bootstrapped().unwrap());
+        let again = pd.bootstrap(&info(7), &with_peer(100, "", "", 101, 7));
+        assert_eq!(again, Err(PdError::AlreadyBootstrapped));
+    }
+    let exhausted = EmbeddedPd::resume(CLUSTER, [], [], u64::MAX).unwrap();
+    assert!(matches!(exhausted.alloc_id(), Err(PdError::Refused(_))));
+}
+
+#[test]
+fn a_driver_does_not_resume_from_regions_that_contradict_each_other() {
+    let overlap = EmbeddedPd::resume(CLUSTER, [region(1, "", "n"), region(2, "m", "")], [], 0);
+    assert!(matches!(overlap, Err(Refusal::Overlap { .. } | Refusal::NotNewer { .. })), "{overlap:?}");
+    let twice = EmbeddedPd::resume(CLUSTER, [region(1, "", "m"), region(1, "m", "")], [], 0);
+    assert!(matches!(twice, Err(Refusal::ChangedTwice { .. })), "{twice:?}");
 }

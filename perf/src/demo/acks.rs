@@ -7,7 +7,7 @@ use regionmeta::RegionId;
 use super::messages::{Commit, RegionMark};
 
 /// The last acknowledged version of every region, and the last acknowledged commit of every writer.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Acknowledged {
     pub(super) regions: HashMap<RegionId, RegionMark>,
     pub(super) commits: HashMap<u64, u64>,

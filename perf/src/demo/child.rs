@@ -1,17 +1,20 @@
 //! The process that is killed: it bootstraps, grows, and serves until the end.
 
 use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Sender};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use regionmeta::{EpochHalves, ReadHandle, Reader};
 use regionmeta_batch::pd::EmbeddedPd;
 use regionmeta_batch::storage::RocksStorage;
 use regionmeta_batch::{Store, StoreBuilder};
 
+use super::client::{self, Reads};
 use super::messages::{Message, Percentiles, ServeStats};
+use super::violations::Violations;
 use super::workload::{Done, Writer};
 use super::{CLUSTER_ID, Error};
 
@@ -20,12 +23,8 @@ const GROW_KEYS_PER_COMMAND: usize = 32;
 const GROW_KEYS_PER_COMMIT: usize = 256;
 /// Commands in one batch while serving.
 const CHANGES_PER_COMMIT: usize = 64;
-/// One read in so many is timed: reading the clock costs as much as the read.
-const READS_PER_SAMPLE: u64 = 64;
 /// Pause of the checker between two snapshots.
 const CHECK_PAUSE: Duration = Duration::from_millis(10);
-/// Violations that are kept as text; the count goes on.
-const VIOLATIONS_KEPT: usize = 100;
 
 /// Options of the child, set by its parent.
 #[derive(clap::Args, Debug)]
@@ -106,129 +105,101 @@ fn serve(
 ) -> Result<(), Error> {
     let readers = std::thread::available_parallelism().map_or(2, |cores| cores.get().div_ceil(2).max(2));
     let measuring = AtomicBool::new(true);
+    let healthy = AtomicBool::new(true);
+    let is_healthy = || healthy.load(Ordering::Relaxed); // the same
     let is_measuring = || measuring.load(Ordering::Relaxed); // a late look costs one more round, nothing else
     let mut seeds = fastrand::Rng::with_seed(arguments.seed);
     tell(&Message::Serving)?;
     let started = Instant::now();
+    let (failed, failures) = mpsc::channel();
     std::thread::scope(|scope| {
         let reading: Vec<_> = (0..readers)
             .map(|_| {
                 let rng = seeds.fork();
-                scope.spawn(move || read(store.meta(), rng, is_measuring))
+                scope.spawn(move || client::read(store, rng, is_measuring))
             })
             .collect();
-        let checking = scope.spawn(|| check(store.meta(), is_measuring));
+        let checking = scope.spawn(move || check(store, is_measuring));
         let writing: Vec<_> = (1..)
             .zip(intervals)
             .map(|(number, keys)| {
-                let (rng, writer) = (seeds.fork(), Writer::new(store, pd, number));
-                scope.spawn(move || write(writer, rng, keys.clone(), is_measuring))
+                let (rng, writer, failed) = (seeds.fork(), Writer::new(store, pd, number), failed.clone());
+                scope.spawn(move || write_or_fail(writer, rng, keys.clone(), is_measuring, &failed))
             })
             .collect();
-        std::thread::sleep(Duration::from_secs(arguments.seconds));
+        let failure = failures.recv_timeout(Duration::from_secs(arguments.seconds));
         measuring.store(false, Ordering::Relaxed);
+        if let Ok(error) = failure {
+            return Err(error);
+        }
         let mut stats = ServeStats { seconds: started.elapsed().as_secs_f64(), readers, ..ServeStats::default() };
         stats.writers = writing.len();
         stats.clock_ns = clock_ns();
-        let mut latency = new_histogram()?;
-        for reader in reading {
-            let reads = join(reader)?;
-            stats.reads += reads.count;
-            stats.violations.extend(reads.violations);
-            latency.add(reads.latency)?;
-        }
-        stats.read_ns = percentiles(&latency);
-        let checks = join(checking)?;
+        add_reads(&mut stats, reading)?;
+        let checks = join(checking);
         stats.snapshots_checked = checks.snapshots;
-        stats.violations.extend(checks.violations);
+        stats.violations.absorb(checks.violations);
         let mut writers = Vec::new();
         for writer in writing {
-            let (written, writer) = join(writer)?;
+            let Some((written, writer)) = join(writer) else { return Err(failures.recv()?) };
             stats.changes += written.changes;
             stats.commits += written.commits;
             stats.commit_changes_max = stats.commit_changes_max.max(written.commit_changes_max);
             writers.push(writer);
         }
         tell(&Message::Served(stats))?;
-        // The kill comes in the middle of these writes.
-        let forever = writers.into_iter().zip(intervals).map(|(writer, keys)| {
-            let rng = seeds.fork();
-            scope.spawn(move || write(writer, rng, keys.clone(), || true))
-        });
-        for writer in forever.collect::<Vec<_>>() {
-            join(writer)?;
+        // The kill comes in the middle of these writes, and nothing else ends them but a failure of one of them.
+        for (writer, keys) in writers.into_iter().zip(intervals) {
+            let (rng, failed) = (seeds.fork(), failed.clone());
+            scope.spawn(move || write_or_fail(writer, rng, keys.clone(), is_healthy, &failed));
         }
-        Ok(())
+        let error = failures.recv()?;
+        healthy.store(false, Ordering::Relaxed);
+        Err(error)
     })
 }
 
-fn join<T>(thread: std::thread::ScopedJoinHandle<'_, Result<T, Error>>) -> Result<T, Error> {
+fn join<T>(thread: std::thread::ScopedJoinHandle<'_, T>) -> T {
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-struct Reads {
-    count: u64,
-    latency: Histogram<u64>,
-    violations: Vec<String>,
-}
-
-/// Looks up random keys and checks their regions' epochs, as a server does before every request.
-fn read(meta: &ReadHandle, mut rng: fastrand::Rng, go_on: impl Fn() -> bool) -> Result<Reads, Error> {
-    let mut reader = meta.reader();
-    let mut reads = Reads { count: 0, latency: new_histogram()?, violations: Vec::new() };
-    while go_on() {
-        for _ in 1..READS_PER_SAMPLE {
-            let key = rng.u64(..).to_be_bytes();
-            reads.expect(lookup(&mut reader, &key), &key);
-        }
-        let key = rng.u64(..).to_be_bytes();
-        let started = Instant::now();
-        let found = lookup(&mut reader, &key);
-        let nanos = started.elapsed().as_nanos();
-        reads.latency.saturating_record(u64::try_from(nanos)?);
-        reads.expect(found, &key);
-        reads.count += READS_PER_SAMPLE;
+fn add_reads(
+    stats: &mut ServeStats,
+    readers: Vec<std::thread::ScopedJoinHandle<'_, Result<Reads, Error>>>,
+) -> Result<(), Error> {
+    let mut latency = client::new_histogram()?;
+    for reader in readers {
+        let reads = join(reader)?;
+        stats.reads += reads.count;
+        stats.epochs_accepted += reads.accepted;
+        stats.epochs_refused += reads.refused;
+        stats.violations.absorb(reads.violations);
+        latency.add(reads.latency)?;
     }
-    Ok(reads)
-}
-
-/// Whether the key has a region that owns it and whose epoch a request made from it would match.
-#[inline]
-fn lookup(reader: &mut Reader, key: &[u8]) -> bool {
-    reader.snapshot().locate(key).is_some_and(|entry| {
-        let region = entry.region();
-        region.epoch().matches(region.epoch(), EpochHalves::VERSION) && region.end_key().is_after(key)
-    })
-}
-
-impl Reads {
-    fn expect(&mut self, found: bool, key: &[u8]) {
-        if !found && self.violations.len() < VIOLATIONS_KEPT {
-            self.violations.push(format!("I1: no region owned {} at some moment", regionmeta::Key(key)));
-        }
-    }
+    stats.read_ns = percentiles(&latency);
+    Ok(())
 }
 
 struct Checks {
     snapshots: u64,
-    violations: Vec<String>,
+    violations: Violations,
 }
 
 /// Holds every snapshot it takes against the invariants, alone (I1, I11, I13) and against the one before (I1, I2, I3).
-fn check(meta: &ReadHandle, go_on: impl Fn() -> bool) -> Result<Checks, Error> {
-    let mut checks = Checks { snapshots: 0, violations: Vec::new() };
-    let mut before = meta.snapshot();
+fn check(store: &Store<RocksStorage>, go_on: impl Fn() -> bool) -> Checks {
+    let mut checks = Checks { snapshots: 0, violations: Violations::default() };
+    let mut before = store.meta().snapshot();
     while go_on() {
-        let now = meta.snapshot();
+        let now = store.meta().snapshot();
         // Nothing here destroys a region or takes a Raft snapshot.
-        let found = now.validate().into_iter().chain(before.validate_change_to(&now, |_| false));
-        let room = VIOLATIONS_KEPT.saturating_sub(checks.violations.len());
-        checks.violations.extend(found.map(|violation| violation.to_string()).take(room));
+        for violation in now.validate().into_iter().chain(before.validate_change_to(&now, |_| false)) {
+            checks.violations.add(|| violation.to_string());
+        }
         checks.snapshots += 1;
         before = now;
         std::thread::sleep(CHECK_PAUSE);
     }
-    Ok(checks)
+    checks
 }
 
 #[derive(Default)]
@@ -236,6 +207,27 @@ struct Written {
     changes: u64,
     commits: u64,
     commit_changes_max: u64,
+}
+
+/// Writes as [`write`] does. A failure, or a panic, is told at once to the parent and to the thread that waits for it.
+fn write_or_fail<'a>(
+    writer: Writer<'a>,
+    rng: fastrand::Rng,
+    keys: std::ops::Range<u64>,
+    go_on: impl Fn() -> bool,
+    failed: &Sender<Error>,
+) -> Option<(Written, Writer<'a>)> {
+    let caught = catch_unwind(AssertUnwindSafe(|| write(writer, rng, keys, go_on)));
+    match caught.unwrap_or_else(|_| Err("a writer panicked".into())) {
+        Ok(written) => Some(written),
+        Err(error) => {
+            // Before anything else: a kill may follow any moment, and must not make this a pass. If the parent is gone, or
+            // another writer failed first, nobody needs to know.
+            let _ = tell(&Message::Failed(error.to_string()));
+            let _ = failed.send(error);
+            None
+        }
+    }
 }
 
 /// Commits batches of random changes and acknowledges each.
@@ -261,10 +253,6 @@ fn clock_ns() -> u64 {
     let mut samples: Vec<_> = (0..10_001).map(|_| Instant::now().elapsed().as_nanos()).collect();
     samples.sort_unstable();
     samples.get(samples.len() / 2).map_or(0, |&nanos| u64::try_from(nanos).unwrap_or(u64::MAX))
-}
-
-fn new_histogram() -> Result<Histogram<u64>, Error> {
-    Ok(Histogram::new_with_bounds(1, 10_000_000_000, 3)?)
 }
 
 fn percentiles(latency: &Histogram<u64>) -> Percentiles {

@@ -6,6 +6,7 @@ use regionmeta::{LogIndex, Region, RegionEpoch, RegionId};
 use serde::{Deserialize, Serialize};
 
 use super::Error;
+use super::violations::Violations;
 
 /// A message of the child.
 #[derive(Debug)]
@@ -18,6 +19,8 @@ pub(super) enum Message {
     Committed(Commit),
     /// The time is over; the writers go on until the kill.
     Served(ServeStats),
+    /// A writer failed; the child ends.
+    Failed(String),
 }
 
 /// One commit of one writer.
@@ -60,8 +63,11 @@ pub(super) struct ServeStats {
     pub(super) changes: u64,
     pub(super) commits: u64,
     pub(super) commit_changes_max: u64,
+    /// Requests whose epoch matched, and requests whose epoch was out of date.
+    pub(super) epochs_accepted: u64,
+    pub(super) epochs_refused: u64,
     pub(super) snapshots_checked: u64,
-    pub(super) violations: Vec<String>,
+    pub(super) violations: Violations,
 }
 
 /// Percentiles of a latency, in nanoseconds.
@@ -85,6 +91,7 @@ impl Message {
                 }
             }
             Self::Served(stats) => write!(line, "served {}", serde_json::to_string(stats)?)?,
+            Self::Failed(why) => write!(line, "failed {}", why.replace('\n', " "))?,
         }
         line.push('\n');
         Ok(line)
@@ -97,6 +104,7 @@ impl Message {
             "grown" => Ok(Self::Grown(rest.parse()?)),
             "serving" => Ok(Self::Serving),
             "served" => Ok(Self::Served(serde_json::from_str(rest)?)),
+            "failed" => Ok(Self::Failed(rest.to_owned())),
             "committed" => {
                 let numbers = rest.split(' ').map(str::parse).collect::<Result<Vec<u64>, _>>()?;
                 let (head, marks) = numbers.split_first_chunk::<2>().ok_or_else(unknown)?;
@@ -134,6 +142,13 @@ mod tests {
         let line = Message::Committed(commit.clone()).to_line().unwrap();
         let Ok(Message::Committed(parsed)) = Message::parse(&line) else { panic!("{line}") };
         assert_eq!(parsed, commit);
+    }
+
+    #[test]
+    fn a_failure_is_one_line() {
+        let line = Message::Failed("disk full:\nno space".to_owned()).to_line().unwrap();
+        assert_eq!(line.lines().count(), 1);
+        assert!(matches!(Message::parse(&line), Ok(Message::Failed(why)) if why == "disk full: no space"));
     }
 
     #[test]

@@ -39,10 +39,6 @@ impl Progress {
         self.phase("proving", "{msg:32} {spinner}");
     }
 
-    pub(super) fn finish(&self) {
-        self.bar.finish_and_clear();
-    }
-
     fn phase(&self, message: &str, template: &str) {
         if !self.on_terminal {
             eprintln!("{message}");
@@ -51,5 +47,12 @@ impl Progress {
         let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
         self.bar.set_style(style);
         self.bar.set_message(message.to_owned());
+    }
+}
+
+/// However the demo ends, its bar leaves the terminal before the next line is written.
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
     }
 }

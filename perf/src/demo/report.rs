@@ -22,15 +22,20 @@ pub(super) struct Report {
     reads_per_sec: u64,
     read_ns: Percentiles,
     clock_ns: u64,
+    /// Every read checks the epoch that came with its request; some of these were out of date.
+    epoch_checks_per_sec: u64,
+    stale_epochs: u64,
     changes_per_sec: u64,
     changes_per_commit_mean: f64,
     changes_per_commit_max: u64,
+    /// Region versions, and the regions they are of: recovered plus lost.
     acknowledged: u64,
+    acknowledged_regions: u64,
     recovered: u64,
     lost: u64,
     in_flight: u64,
     snapshots_checked: u64,
-    violations: usize,
+    violations: u64,
     recovery_ms: f64,
     /// RocksDB's own part: opening, and replaying its log.
     recovery_open_ms: f64,
@@ -66,15 +71,18 @@ impl Report {
             reads_per_sec: rate(served.reads, served.seconds),
             read_ns: served.read_ns,
             clock_ns: served.clock_ns,
+            epoch_checks_per_sec: rate(served.epochs_accepted + served.epochs_refused, served.seconds),
+            stale_epochs: served.epochs_refused,
             changes_per_sec: rate(served.changes, served.seconds),
             changes_per_commit_mean: served.changes as f64 / served.commits.max(1) as f64,
             changes_per_commit_max: served.commit_changes_max,
             acknowledged: proof.acknowledged,
+            acknowledged_regions: proof.acknowledged_regions,
             recovered: proof.recovered,
             lost: proof.lost,
             in_flight: proof.in_flight,
             snapshots_checked: served.snapshots_checked,
-            violations: served.violations.len() + proof.violations.len(),
+            violations: served.violations.count + proof.violations.count,
             recovery_ms: millis(recovery_time),
             recovery_open_ms: millis(recovery_time.saturating_sub(recovery.total_time())),
             recovery_scan_ms: millis(recovery.scan_time),
@@ -88,7 +96,8 @@ impl Report {
 
     /// Whether every check held.
     pub(super) fn holds(&self) -> bool {
-        self.lost == 0 && self.violations == 0 && self.recovered > 0 && self.snapshots_checked > 0
+        let checked = self.recovered > 0 && self.snapshots_checked > 0 && self.epoch_checks_per_sec > 0;
+        checked && self.lost == 0 && self.violations == 0
     }
 }
 
@@ -109,9 +118,10 @@ impl fmt::Display for Report {
             "reads",
             format!("{}/s by {} threads beside {} writers", grouped(self.reads_per_sec), self.readers, self.writers),
         )?;
+        row("read latency", format!("p50 {p50} ns, p99 {p99} ns, p99.9 {p999} ns (the clock: {} ns)", self.clock_ns))?;
         row(
-            "read latency",
-            format!("p50 {p50} ns, p99 {p99} ns, p99.9 {p999} ns (of which the clock: {} ns)", self.clock_ns),
+            "epoch checks",
+            format!("{}/s, {} of a stale epoch", grouped(self.epoch_checks_per_sec), grouped(self.stale_epochs)),
         )?;
         row("changes", format!("{}/s, synced", grouped(self.changes_per_sec)))?;
         row(
@@ -119,13 +129,14 @@ impl fmt::Display for Report {
             format!("mean {:.1}, max {}", self.changes_per_commit_mean, self.changes_per_commit_max),
         )?;
         row("snapshots checked", grouped(self.snapshots_checked))?;
-        row("acknowledged", format!("{} region versions before kill -9", grouped(self.acknowledged)))?;
+        let (versions, regions) = (grouped(self.acknowledged), grouped(self.acknowledged_regions));
+        row("acknowledged", format!("{versions} versions of {regions} regions before kill -9"))?;
         row(
             "recovered",
             format!("{} regions, {} of them from commits in flight", grouped(self.recovered), grouped(self.in_flight)),
         )?;
         row("lost", grouped(self.lost))?;
-        row("violations", grouped(self.violations as u64))?;
+        row("violations", grouped(self.violations))?;
         row("recovery", format!("{:.1} ms, {} regions/s", self.recovery_ms, grouped(self.recovery_regions_per_sec)))?;
         let phases = (self.recovery_scan_ms, self.recovery_repair_ms, self.recovery_build_ms);
         row("  RocksDB's part", format!("{:.1} ms", self.recovery_open_ms))?;
@@ -156,5 +167,43 @@ mod tests {
     #[test]
     fn digits_come_in_groups() {
         assert_eq!([0, 999, 1000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
+    }
+
+    #[test]
+    fn the_table_fits_into_100_columns() {
+        let (count, millis) = (100_000_000, 100_000.5);
+        let report = Report {
+            seed: u64::MAX,
+            regions: 10_000_000,
+            seconds: 86_400.0,
+            readers: 256,
+            writers: 2,
+            reads_per_sec: count,
+            read_ns: Percentiles { p50: 1_000_000, p99: 100_000_000, p999: 10_000_000_000 },
+            clock_ns: 1000,
+            epoch_checks_per_sec: count,
+            stale_epochs: u64::MAX,
+            changes_per_sec: count,
+            changes_per_commit_mean: 64.5,
+            changes_per_commit_max: count,
+            acknowledged: u64::MAX,
+            acknowledged_regions: count,
+            recovered: count,
+            lost: count,
+            in_flight: count,
+            snapshots_checked: count,
+            violations: u64::MAX,
+            recovery_ms: millis,
+            recovery_open_ms: millis,
+            recovery_scan_ms: millis,
+            recovery_repair_ms: millis,
+            recovery_build_ms: millis,
+            recovery_regions_per_sec: count,
+            stored_bytes_per_region: count,
+            descriptor_bytes_per_region: count,
+        };
+        for line in report.to_string().lines() {
+            assert!(line.len() <= 100, "{} columns: {line}", line.len());
+        }
     }
 }

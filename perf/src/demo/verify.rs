@@ -10,27 +10,36 @@ use regionmeta_batch::storage::{Family, RocksStorage, Storage};
 use super::Error;
 use super::acks::Acknowledged;
 use super::messages::RegionMark;
+use super::violations::Violations;
 use super::workload::{RegionData, commit_data_key, commit_from_bytes, region_data_key};
+
+#[cfg(test)]
+mod tests;
 
 /// What the proof found.
 #[derive(Debug, Default)]
 pub(super) struct Proof {
     /// Region versions that were acknowledged.
     pub(super) acknowledged: u64,
+    /// Regions of which a version was acknowledged: those recovered and those lost.
+    pub(super) acknowledged_regions: u64,
     /// Acknowledged regions that are there, as acknowledged or one commit newer.
     pub(super) recovered: u64,
     /// Acknowledged regions that are not.
     pub(super) lost: u64,
     /// Regions of commits that were on their way when the kill came, and made it.
     pub(super) in_flight: u64,
-    pub(super) violations: Vec<String>,
+    pub(super) violations: Violations,
 }
 
 /// Compares the recovered store with what was acknowledged, and with itself.
 pub(super) fn prove(store: &Store<RocksStorage>, acknowledged: &Acknowledged) -> Result<Proof, Error> {
-    let mut proof = Proof { acknowledged: acknowledged.versions, ..Proof::default() };
+    let acknowledged_regions = acknowledged.regions.len() as u64;
+    let mut proof = Proof { acknowledged: acknowledged.versions, acknowledged_regions, ..Proof::default() };
     let snapshot = store.meta().snapshot();
-    proof.violations.extend(snapshot.validate().iter().map(ToString::to_string));
+    for violation in snapshot.validate() {
+        proof.violation(violation.to_string());
+    }
     proof.check_tiling(&mut snapshot.regions());
     for mark in acknowledged.regions.values() {
         proof.check_acknowledged(store, mark);
@@ -42,7 +51,7 @@ pub(super) fn prove(store: &Store<RocksStorage>, acknowledged: &Acknowledged) ->
 
 impl Proof {
     fn violation(&mut self, what: String) {
-        self.violations.push(what);
+        self.violations.add(|| what);
     }
 
     /// The first region owned every key, and only splits followed: every key still has an owner (I1).

@@ -46,7 +46,7 @@ pub(super) struct RegionData {
 }
 
 impl RegionData {
-    fn to_bytes(self) -> Vec<u8> {
+    pub(super) fn to_bytes(self) -> Vec<u8> {
         let Self { writer, commit, conf_ver, version, applied } = self;
         [writer, commit, conf_ver, version, applied].map(u64::to_be_bytes).concat()
     }
