@@ -4,41 +4,43 @@
 //! the same batch have left them. [`commit`](ApplyBatch::commit) then goes the one way that is allowed: check and reserve,
 //! write, publish (I3, I4). Data, descriptors and apply states of an entry are in the same batch (I5).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use regionmeta::layout::region_state_key;
+use regionmeta::layout::{apply_state_key, region_state_key};
 use regionmeta::{
     AdminCommand, AdminError, ApplyState, Change, Changeset, LogIndex, LogPosition, Outcome, PeerId, PeerState, Reason,
     Refusal, Region, RegionEpoch, RegionId, Removal, Sequence,
 };
 
 use crate::poison::Poisoned;
-use crate::records::{self, ReadError, WriteStateError};
+use crate::records;
 use crate::storage::{Durability, Family, Storage, StorageError};
 use crate::store::Store;
 
-/// Why an entry was not applied. The batch is as it was before, unless the command itself was refused: then the entry
-/// counts as applied and changes nothing else (spec section 5.2).
+/// Why an entry was not applied. After [`ApplyError::Refused`] the entry counts as applied and has changed nothing else
+/// (spec section 5.2); after every other error it does not count.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 #[expect(missing_docs, reason = "the message of each variant describes its fields")]
 pub enum ApplyError {
     #[error("region {region} is not on this store")]
     RegionNotFound { region: RegionId },
+    #[error("region {region} is in another batch: commit or drop that one first")]
+    Busy { region: RegionId },
+    #[error("region {region} is {state:?}: it applies nothing until its data is there")]
+    Suspended { region: RegionId, state: PeerState },
     #[error("region {region}: entry {} was applied already, the applied index is {}", entry.index, applied.applied_index)]
     AlreadyApplied { region: RegionId, entry: LogPosition, applied: ApplyState },
     #[error("region {region}: entry {} does not follow the applied index {}", entry.index, applied.applied_index)]
     Gap { region: RegionId, entry: LogPosition, applied: ApplyState },
-    #[error("command refused: {0}")]
-    Refused(#[from] AdminError),
-    #[error("region {region}: the new region id {child} has a record on this store already")]
-    ChildExists { region: RegionId, child: RegionId },
     #[error("region {region} was created by this very batch: commit it, then apply the entry that destroys the region")]
     CommitFirst { region: RegionId },
+    #[error("command refused: {0}")]
+    Refused(#[from] AdminError),
+    #[error("region {region}: this version cannot apply the outcome of its command: {outcome:?}")]
+    Unsupported { region: RegionId, outcome: Outcome },
     #[error(transparent)]
     Storage(#[from] StorageError),
-    #[error(transparent)]
-    Read(#[from] ReadError),
 }
 
 /// Why a batch was not committed.
@@ -46,12 +48,13 @@ pub enum ApplyError {
 #[non_exhaustive]
 #[expect(missing_docs, reason = "the message of each variant describes its fields")]
 pub enum CommitError {
+    /// If it comes after the batch was written, because another write failed meanwhile, the outcome of this one is unknown.
     #[error(transparent)]
     Poisoned(#[from] Poisoned),
     #[error("nothing was written: {0}")]
     Refused(#[from] Refusal),
-    #[error("nothing was written: entries of region {region} were applied by another batch since this one began")]
-    Overtaken { region: RegionId },
+    #[error("nothing was written: an entry was put into the batch in part only, and the batch cannot be used")]
+    Incomplete,
     #[error("{0}; the outcome is unknown, the store is poisoned")]
     Write(#[from] StorageError),
 }
@@ -80,8 +83,15 @@ struct Base {
     applied: ApplyState,
 }
 
+#[derive(Debug)]
+enum After {
+    Unchanged(Region),
+    Changed(Region, Reason),
+    Destroyed(PeerId),
+}
+
 impl Pending {
-    /// Whether any entry counted. A region that was only looked at is nobody's business at commit.
+    /// Whether any entry counted. A region that was only looked at is not written.
     fn moved(&self) -> bool {
         self.base.is_none_or(|base| base.applied != self.apply)
     }
@@ -90,41 +100,55 @@ impl Pending {
     fn apply_state(&self) -> Option<ApplyState> {
         (!matches!(self.after, After::Destroyed(_))).then_some(self.apply)
     }
-}
 
-#[derive(Debug)]
-enum After {
-    Unchanged(Region),
-    Changed(Region, Reason),
-    Destroyed(PeerId),
+    fn region(&self) -> Option<&Region> {
+        match &self.after {
+            After::Unchanged(region) | After::Changed(region, _) => Some(region),
+            After::Destroyed(_) => None,
+        }
+    }
 }
 
 /// Entries of any number of regions, to be written and published together.
 ///
-/// A region's entries come from one batch at a time: of two batches that hold entries of one region, the second is refused.
+/// A region belongs to the batch from its first entry until the batch is committed or dropped: another batch gets
+/// [`ApplyError::Busy`]. So a host that gives each region to one worker never meets it.
 #[derive(Debug)]
 #[must_use = "a batch that is not committed changes nothing"]
 pub struct ApplyBatch<'a, S: Storage> {
     store: &'a Store<S>,
     batch: S::Batch,
     pending: HashMap<RegionId, Pending>,
-    /// In the order of first touch, so that the same entries give the same bytes.
+    /// The regions that this batch has claimed.
+    claimed: HashSet<RegionId>,
+    /// The same in the order of first touch, so that the same entries give the same bytes.
     order: Vec<RegionId>,
+    /// Children of splits that this store has in another way already: their keys are theirs, not the parent's.
+    skipped: Vec<Region>,
+    /// Set while records of an entry are put into the batch: if that fails, half an entry is in it.
+    incomplete: bool,
     durability: Durability,
 }
 
 impl<'a, S: Storage> ApplyBatch<'a, S> {
     pub(crate) fn new(store: &'a Store<S>) -> Self {
-        let batch = store.storage().batch();
-        Self { store, batch, pending: HashMap::new(), order: Vec::new(), durability: store.durability() }
+        Self {
+            store,
+            batch: store.storage().batch(),
+            pending: HashMap::new(),
+            claimed: HashSet::new(),
+            order: Vec::new(),
+            skipped: Vec::new(),
+            incomplete: false,
+            durability: store.durability(),
+        }
     }
 
     /// The region as the entries so far have left it; what the next entry is checked against.
     #[must_use]
     pub fn region(&self, id: RegionId) -> Option<Region> {
         match self.pending.get(&id) {
-            Some(Pending { after: After::Unchanged(region) | After::Changed(region, _), .. }) => Some(region.clone()),
-            Some(Pending { after: After::Destroyed(_), .. }) => None,
+            Some(pending) => pending.region().cloned(),
             None => self.store.meta().snapshot().get(id).map(|entry| entry.region().clone()),
         }
     }
@@ -136,15 +160,19 @@ impl<'a, S: Storage> ApplyBatch<'a, S> {
         here.unwrap_or_else(|| self.store.apply_state(id)).applied_index
     }
 
-    /// The storage's own batch, for the host's data of the entry that is being applied.
+    /// The storage's own batch, for the host's data of an entry. Put it in after the entry was applied: what is in the batch
+    /// already stays in it when a later command is refused.
     pub fn data(&mut self) -> &mut S::Batch {
         &mut self.batch
     }
 
     /// Applies a committed admin command of a region, proposed at `epoch`.
     ///
+    /// A split's new region whose id has a record on this store already, or is in this batch, is left as it is (spec section
+    /// 5.5): the outcome lists only what the split has made here.
+    ///
     /// # Errors
-    /// [`ApplyError`]. After [`ApplyError::Refused`] and [`ApplyError::ChildExists`] the entry counts as applied.
+    /// [`ApplyError`]. Only after [`ApplyError::Refused`] the entry counts as applied.
     pub fn apply(
         &mut self,
         region: RegionId,
@@ -152,67 +180,62 @@ impl<'a, S: Storage> ApplyBatch<'a, S> {
         epoch: RegionEpoch,
         command: &AdminCommand,
     ) -> Result<Outcome, ApplyError> {
-        let before = self.pending(region)?.apply;
-        let current = self.advance(region, entry)?;
-        let outcome = command.plan(&current, epoch, self.store.ident().store_id)?;
-        match &outcome {
-            Outcome::Changed { region } => self.change(region, Reason::ChangePeer)?,
-            Outcome::Destroyed { tombstone, peer } => self.destroy(tombstone, *peer, before)?,
-            Outcome::Split { regions, derived } => self.split(regions, *derived)?,
-            // `Outcome` may grow with the commands; a new one is refused until its effect is written here.
-            _ => return Err(ApplyError::RegionNotFound { region }),
-        }
+        let current = self.check_entry(region, entry)?;
+        let outcome = match command.plan(&current, epoch, self.store.ident().store_id) {
+            Ok(outcome) => outcome,
+            Err(refused) => {
+                self.count(region, entry)?;
+                return Err(refused.into());
+            }
+        };
+        let outcome = self.take(region, outcome)?;
+        self.count(region, entry)?;
         Ok(outcome)
     }
 
     /// Counts a committed entry that changes no metadata, such as an ordinary write whose data is in [`data`](Self::data).
     ///
     /// # Errors
-    /// [`ApplyError`] if the entry does not follow, or the region is not here.
+    /// [`ApplyError`] if the entry does not follow, or the region is not here, suspended, or in another batch.
     pub fn advance(&mut self, region: RegionId, entry: LogPosition) -> Result<Region, ApplyError> {
-        let pending = self.pending(region)?;
-        let applied = pending.apply;
-        let (After::Unchanged(current) | After::Changed(current, _)) = &pending.after else {
-            return Err(ApplyError::RegionNotFound { region });
-        };
-        if entry.index <= applied.applied_index {
-            return Err(ApplyError::AlreadyApplied { region, entry, applied });
-        }
-        if applied.applied_index.next() != Some(entry.index) {
-            return Err(ApplyError::Gap { region, entry, applied });
-        }
-        let current = current.clone();
-        pending.apply = ApplyState { applied_index: entry.index, commit: entry, ..applied };
+        let current = self.check_entry(region, entry)?;
+        self.count(region, entry)?;
         Ok(current)
     }
 
     /// Writes the batch, then publishes it. Readers see all of it or nothing.
     ///
     /// # Errors
-    /// [`CommitError::Refused`] or [`CommitError::Overtaken`] before anything was written, if another batch changed one of
-    /// the regions meanwhile or applied entries of it. After [`CommitError::Write`] the outcome is unknown and the store is
+    /// [`CommitError::Refused`] and [`CommitError::Incomplete`] before anything was written. After [`CommitError::Write`],
+    /// and after [`CommitError::Poisoned`] if another write failed meanwhile, the outcome is unknown and the store is
     /// poisoned (I14).
     pub fn commit(mut self) -> Result<Committed, CommitError> {
         self.store.poison().check()?;
-        self.pending.retain(|_, pending| pending.moved());
+        if self.incomplete {
+            return Err(CommitError::Incomplete);
+        }
         let permit = self.store.writer().prepare(self.changeset())?;
-        let claim = self.store.progress().claim(&self.started()).map_err(|region| CommitError::Overtaken { region })?;
+        let changes = permit.changeset().changes().to_vec();
+        let fuse = self.store.poison().fuse();
         if let Err(error) = self.write() {
             self.store.poison().set(&error);
             return Err(error.into());
         }
-        let changes = permit.changeset().changes().to_vec();
-        // Before the regions are published: whoever computes from a published region finds its apply state.
-        claim.record(self.pending.iter().map(|(region, pending)| (*region, pending.apply_state())));
+        // Another batch's write may have failed while this one was on its way, and damaged what lies behind it.
+        self.store.poison().check()?;
         // An empty changeset would wake every cached reader for nothing.
-        let sequence = if changes.is_empty() { self.store.meta().sequence() } else { permit.publish().sequence() };
+        let sequence = if changes.is_empty() { self.store.meta().snapshot() } else { permit.publish() }.sequence();
+        let written = self.pending.iter().filter(|(_, pending)| pending.moved());
+        self.store.progress().record(written.map(|(region, pending)| (*region, pending.apply_state())));
+        fuse.defuse();
         Ok(Committed { sequence, changes })
     }
 
     fn write(&mut self) -> Result<(), StorageError> {
         let storage = self.store.storage();
         for region in &self.order {
-            if let Some(state) = self.pending.get(region).and_then(Pending::apply_state) {
+            let moved = self.pending.get(region).filter(|pending| pending.moved());
+            if let Some(state) = moved.and_then(Pending::apply_state) {
                 records::write_apply_state(storage, &mut self.batch, *region, &state)?;
             }
         }
@@ -222,30 +245,47 @@ impl<'a, S: Storage> ApplyBatch<'a, S> {
 
     fn changeset(&self) -> Changeset {
         let in_order = self.order.iter().filter_map(|id| Some((*id, self.pending.get(id)?)));
-        in_order.filter_map(|(id, pending)| change(id, pending)).fold(Changeset::new(), Changeset::with)
+        let changes = in_order.filter_map(|(id, pending)| change(id, pending)).fold(Changeset::new(), Changeset::with);
+        self.skipped.iter().cloned().fold(changes, Changeset::leave)
     }
 
-    /// The regions whose entries this batch holds, as it found them.
-    fn started(&self) -> Vec<(RegionId, ApplyState)> {
-        self.pending.iter().filter_map(|(id, pending)| Some((*id, pending.base?.applied))).collect()
-    }
+    // --- one entry: first everything that can refuse it, then its effect --------------------------------------------
 
-    /// The entry of a region in this batch, made from the published state at its first touch.
-    fn pending(&mut self, region: RegionId) -> Result<&mut Pending, ApplyError> {
-        if !self.pending.contains_key(&region) {
-            let snapshot = self.store.meta().snapshot();
-            let entry = snapshot.get(region).ok_or(ApplyError::RegionNotFound { region })?;
-            let (changed_at, current) = (entry.changed_at(), entry.region().clone());
-            let applied = self.store.apply_state(region);
-            let base = Some(Base { changed_at, applied });
-            self.insert(region, Pending { base, apply: applied, after: After::Unchanged(current) });
+    /// Whether the entry is the next one of a region that applies entries; the region as the entries before it left it.
+    fn check_entry(&mut self, region: RegionId, entry: LogPosition) -> Result<Region, ApplyError> {
+        let pending = self.pending(region)?;
+        let applied = pending.apply;
+        let current = pending.region().ok_or(ApplyError::RegionNotFound { region })?.clone();
+        match current.state() {
+            state @ (PeerState::Applying | PeerState::Unavailable) => Err(ApplyError::Suspended { region, state }),
+            _ if entry.index <= applied.applied_index => Err(ApplyError::AlreadyApplied { region, entry, applied }),
+            _ if applied.applied_index.next() != Some(entry.index) => Err(ApplyError::Gap { region, entry, applied }),
+            _ => Ok(current),
         }
-        self.pending.get_mut(&region).ok_or(ApplyError::RegionNotFound { region })
     }
 
-    fn insert(&mut self, region: RegionId, pending: Pending) {
-        if self.pending.insert(region, pending).is_none() {
-            self.order.push(region);
+    fn count(&mut self, region: RegionId, entry: LogPosition) -> Result<(), ApplyError> {
+        let pending = self.pending(region)?;
+        pending.apply = ApplyState { applied_index: entry.index, commit: entry, ..pending.apply };
+        Ok(())
+    }
+
+    fn take(&mut self, region: RegionId, outcome: Outcome) -> Result<Outcome, ApplyError> {
+        match outcome {
+            Outcome::Changed { region } => {
+                self.change(&region, Reason::ChangePeer)?;
+                Ok(Outcome::Changed { region })
+            }
+            Outcome::Destroyed { tombstone, peer } => {
+                self.destroy(&tombstone, peer)?;
+                Ok(Outcome::Destroyed { tombstone, peer })
+            }
+            Outcome::Split { regions, derived } => {
+                let regions = self.split(regions, derived)?;
+                Ok(Outcome::Split { regions, derived })
+            }
+            // `Outcome` grows with the commands; a new one is refused until its effect is written here.
+            outcome => Err(ApplyError::Unsupported { region, outcome }),
         }
     }
 
@@ -257,54 +297,89 @@ impl<'a, S: Storage> ApplyBatch<'a, S> {
 
     /// The tombstone is in the batch of the change itself, and synced whatever the host chose (I12).
     ///
-    /// A region that this batch creates is in nobody's map, so its removal cannot be published: the entry is taken back to
-    /// the state `before` it, and waits for the next batch.
-    fn destroy(&mut self, tombstone: &Region, peer: PeerId, before: ApplyState) -> Result<(), ApplyError> {
-        let pending = self.pending(tombstone.id())?;
-        if pending.base.is_none() {
-            pending.apply = before;
-            return Err(ApplyError::CommitFirst { region: tombstone.id() });
+    /// A region that this batch creates is in nobody's map, so its removal cannot be published.
+    fn destroy(&mut self, tombstone: &Region, peer: PeerId) -> Result<(), ApplyError> {
+        let region = tombstone.id();
+        if self.pending(region)?.base.is_none() {
+            return Err(ApplyError::CommitFirst { region });
         }
         self.put_state(tombstone)?;
-        let key = regionmeta::layout::apply_state_key(tombstone.id());
-        self.store.storage().delete(&mut self.batch, Family::Raft, &key)?;
-        self.pending(tombstone.id())?.after = After::Destroyed(peer);
+        self.incomplete = true;
+        self.store.storage().delete(&mut self.batch, Family::Raft, &apply_state_key(region))?;
+        self.incomplete = false;
+        self.pending(region)?.after = After::Destroyed(peer);
         self.durability = Durability::Synced;
         Ok(())
     }
 
-    fn split(&mut self, regions: &[Region], derived: RegionId) -> Result<(), ApplyError> {
-        let children = || regions.iter().filter(|region| region.id() != derived);
-        for child in children() {
-            self.check_child(derived, child.id())?;
+    /// The derived region changes in every case; a child only comes to be where no peer of it was before.
+    fn split(&mut self, regions: Vec<Region>, derived: RegionId) -> Result<Vec<Region>, ApplyError> {
+        let mut made = Vec::with_capacity(regions.len());
+        let mut skipped = Vec::new();
+        for region in regions {
+            let is_new = region.id() == derived || self.claim_child(region.id())?;
+            if is_new { made.push(region) } else { skipped.push(region) }
         }
-        for child in children() {
-            self.put_state(child)?;
-            let after = After::Changed(child.clone(), Reason::Split);
-            self.insert(child.id(), Pending { base: None, apply: ApplyState::INITIAL, after });
+        for region in &made {
+            match region.id() == derived {
+                true => self.change(region, Reason::Split)?,
+                false => {
+                    self.put_state(region)?;
+                    let after = After::Changed(region.clone(), Reason::Split);
+                    self.pending.insert(region.id(), Pending { base: None, apply: ApplyState::INITIAL, after });
+                }
+            }
         }
-        match regions.iter().find(|region| region.id() == derived) {
-            Some(region) => self.change(region, Reason::Split),
-            None => Ok(()),
-        }
+        self.skipped.extend(skipped);
+        Ok(made)
     }
 
-    /// An id that has any record here, a tombstone included, is not new.
-    fn check_child(&self, region: RegionId, child: RegionId) -> Result<(), ApplyError> {
-        let stored = self.store.storage().get(Family::Raft, &region_state_key(child))?;
-        if stored.is_some() || self.pending.contains_key(&child) {
-            return Err(ApplyError::ChildExists { region, child });
+    /// Whether a child's id is new here: not in this batch, and without a record, be it a tombstone.
+    fn claim_child(&mut self, child: RegionId) -> Result<bool, ApplyError> {
+        if self.pending.contains_key(&child) {
+            return Ok(false);
         }
-        Ok(())
+        self.claim(child)?;
+        Ok(self.store.storage().get(Family::Raft, &region_state_key(child))?.is_none())
+    }
+
+    // --- regions of this batch ---------------------------------------------------------------------------------------
+
+    /// The entry of a region in this batch, made from the published state at its first touch.
+    fn pending(&mut self, region: RegionId) -> Result<&mut Pending, ApplyError> {
+        if !self.pending.contains_key(&region) {
+            // The claim comes first: from then on neither the region nor its apply state moves.
+            let applied = self.claim(region)?.unwrap_or(ApplyState::INITIAL);
+            let snapshot = self.store.meta().snapshot();
+            let entry = snapshot.get(region).ok_or(ApplyError::RegionNotFound { region })?;
+            let base = Some(Base { changed_at: entry.changed_at(), applied });
+            let after = After::Unchanged(entry.region().clone());
+            self.pending.insert(region, Pending { base, apply: applied, after });
+        }
+        self.pending.get_mut(&region).ok_or(ApplyError::RegionNotFound { region })
+    }
+
+    fn claim(&mut self, region: RegionId) -> Result<Option<ApplyState>, ApplyError> {
+        if self.claimed.contains(&region) {
+            return Ok(self.store.progress().get(region));
+        }
+        let applied = self.store.progress().claim(region).map_err(|_| ApplyError::Busy { region })?;
+        self.claimed.insert(region);
+        self.order.push(region);
+        Ok(applied)
     }
 
     fn put_state(&mut self, region: &Region) -> Result<(), ApplyError> {
-        let state: PeerState = region.state();
-        match records::write_peer_state(self.store.storage(), &mut self.batch, region, state, region.merge_state()) {
-            Ok(_) => Ok(()),
-            Err(WriteStateError::Storage(error)) => Err(error.into()),
-            Err(WriteStateError::Region(error)) => Err(AdminError::from(error).into()),
-        }
+        self.incomplete = true;
+        records::put(self.store.storage(), &mut self.batch, Family::Raft, &region_state_key(region.id()), region)?;
+        self.incomplete = false;
+        Ok(())
+    }
+}
+
+impl<S: Storage> Drop for ApplyBatch<'_, S> {
+    fn drop(&mut self) {
+        self.store.progress().release(self.order.iter());
     }
 }
 

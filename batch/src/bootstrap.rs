@@ -155,12 +155,20 @@ fn bootstrap_store(
             return Err(BootstrapError::NotEmpty { first_key });
         }
     }
-    let store_id = StoreId::new(pd.ask(|pd| pd.alloc_id())?);
+    let store_id = StoreId::new(pd.ask(new_id)?);
     let ident = StoreIdent { cluster_id: settings.cluster_id, store_id, api_version: settings.api_version };
     let mut batch = storage.batch();
     records::put(storage, &mut batch, Family::Default, STORE_IDENT_KEY, &ident)?;
     storage.write(batch, Durability::Synced)?;
     Ok(ident)
+}
+
+/// An id from PD, which is a stranger: 0 would be written as an identity that no later start accepts.
+fn new_id(pd: &dyn PdClient) -> Result<u64, PdError> {
+    match pd.alloc_id()? {
+        0 => Err(PdError::Refused("it handed out the id 0".to_owned())),
+        id => Ok(id),
+    }
 }
 
 // --- phase B: the cluster -------------------------------------------------------------------------------------------
@@ -179,12 +187,19 @@ fn bootstrap_cluster(
     match pd.ask(|pd| pd.bootstrap(store, &region)) {
         Ok(()) => delete_prepare_mark(storage),
         // Our own earlier call may have won before the crash: PD then knows exactly our region.
-        Err(BootstrapError::Pd(PdError::AlreadyBootstrapped)) => match pd.ask(|pd| pd.get_region(b""))? {
-            Some(first) if first == region => delete_prepare_mark(storage),
+        Err(BootstrapError::Pd(PdError::AlreadyBootstrapped)) => match pd.ask(first_region)? {
+            first if first == region => delete_prepare_mark(storage),
             _ => clear_prepared(storage, raft, &region),
         },
         Err(error) => Err(error),
     }
+}
+
+/// PD's region of the smallest key. A bootstrapped cluster has one, but a PD that is still loading may not know it yet, and
+/// nothing may be cleared on the strength of what PD does not know.
+fn first_region(pd: &dyn PdClient) -> Result<Region, PdError> {
+    let unknown = || PdError::Unavailable("it is bootstrapped and does not know the first region yet".to_owned());
+    pd.get_region(b"")?.ok_or_else(unknown)
 }
 
 /// Writes the first region under the prepare mark: the mark says that it may not be ours yet.
@@ -197,8 +212,8 @@ fn prepare(
     if let Some(first_key) = first_key(storage, Family::Raft, REGION_META_RANGE)? {
         return Err(BootstrapError::RegionsButNoCluster { first_key });
     }
-    let region_id = pd.ask(|pd| pd.alloc_id())?.into();
-    let peer = Peer::voter(pd.ask(|pd| pd.alloc_id())?.into(), store.id);
+    let region_id = pd.ask(new_id)?.into();
+    let peer = Peer::voter(pd.ask(new_id)?.into(), store.id);
     let region = RegionDraft::new(region_id, KeyRange::ALL, RegionEpoch::INITIAL, vec![peer]).build()?;
     let mut batch = storage.batch();
     records::put(storage, &mut batch, Family::Default, PREPARE_BOOTSTRAP_KEY, &region)?;
@@ -236,7 +251,8 @@ fn first_key(storage: &impl Storage, family: Family, range: KeyRange<'_>) -> Res
     Ok(first)
 }
 
-/// Asks PD again while it cannot be reached. A refusal is an answer and is not asked again.
+/// Asks PD again while it cannot be reached or does not know yet. A refusal is an answer and is not asked again: a client
+/// that maps PD's answers says [`PdError::Unavailable`] for those that may change, such as a lost transaction.
 struct Patient<'a> {
     pd: &'a dyn PdClient,
     settings: &'a BootstrapSettings,

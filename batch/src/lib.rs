@@ -18,9 +18,9 @@
 //!
 //! # Which thread owns what
 //!
-//! The library starts no thread but those that decode records during recovery, and these end with it. Readers need no
-//! coordination. Any number of threads may fill and commit batches; two batches that change one region exclude each other,
-//! and the later one is refused with nothing written.
+//! The library starts no thread but those that scan and decode records during recovery, and these end with it. Readers need
+//! no coordination. Any number of threads may fill and commit batches; a region belongs to one batch at a time, and another
+//! batch gets [`apply::ApplyError::Busy`].
 //!
 //! # Shutdown
 //!
@@ -59,4 +59,4 @@ pub mod storage;
 mod store;
 
 pub use self::poison::Poisoned;
-pub use self::store::{OpenError, Store, StoreBuilder};
+pub use self::store::{CloseError, OpenError, Store, StoreBuilder};

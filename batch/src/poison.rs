@@ -29,4 +29,28 @@ impl Poison {
         let cause = self.cause.get_or_init(|| cause.to_string());
         tracing::error!(%cause, "store is poisoned");
     }
+
+    /// Poisons the store if a panic unwinds before [`Fuse::defuse`]: disk and memory may then be apart.
+    pub(crate) fn fuse(&self) -> Fuse<'_> {
+        Fuse { poison: Some(self) }
+    }
+}
+
+/// See [`Poison::fuse`].
+pub(crate) struct Fuse<'a> {
+    poison: Option<&'a Poison>,
+}
+
+impl Fuse<'_> {
+    pub(crate) fn defuse(mut self) {
+        self.poison = None;
+    }
+}
+
+impl Drop for Fuse<'_> {
+    fn drop(&mut self) {
+        if let Some(poison) = self.poison.filter(|_| std::thread::panicking()) {
+            poison.set(&"a panic between a write and its publication");
+        }
+    }
 }

@@ -1,8 +1,8 @@
 //! How far each region was applied, and who may move that on: one batch at a time.
 //!
-//! The published map refuses the second of two batches that change a region, but most entries change no region. A batch
-//! therefore claims the regions whose entries it holds before it writes: what it began with must still be true, or the
-//! applied index of an entry that was acknowledged would go back (I5, I8).
+//! A batch claims a region when it first touches it, and gives the claim back when it is committed or dropped. Whatever it
+//! reads of a claimed region, descriptor and apply state, stays true until then, so no entry is checked against a region
+//! that another batch has changed meanwhile, and no applied index goes back (I5, I8).
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -21,6 +21,10 @@ struct State {
     claimed: HashSet<RegionId>,
 }
 
+/// Another batch holds the region.
+#[derive(Debug)]
+pub(crate) struct Claimed;
+
 impl Progress {
     pub(crate) fn new(applied: HashMap<RegionId, ApplyState>) -> Self {
         Self { state: Mutex::new(State { applied, claimed: HashSet::new() }) }
@@ -30,36 +34,15 @@ impl Progress {
         self.lock().applied.get(&region).copied()
     }
 
-    /// Claims regions for the batch that found them at these states, or names one that has moved on or is being moved.
-    pub(crate) fn claim(&self, found: &[(RegionId, ApplyState)]) -> Result<Claim<'_>, RegionId> {
+    /// Claims a region for one batch, and says how far it was applied.
+    pub(crate) fn claim(&self, region: RegionId) -> Result<Option<ApplyState>, Claimed> {
         let mut state = self.lock();
-        for (region, applied) in found {
-            if state.claimed.contains(region) || state.applied.get(region) != Some(applied) {
-                return Err(*region);
-            }
-        }
-        let regions: Vec<_> = found.iter().map(|(region, _)| *region).collect();
-        state.claimed.extend(&regions);
-        Ok(Claim { progress: self, regions })
+        if state.claimed.insert(region) { Ok(state.applied.get(&region).copied()) } else { Err(Claimed) }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Regions that no other batch may move on until this is dropped.
-#[derive(Debug)]
-#[must_use = "a claim that is dropped keeps nobody away"]
-pub(crate) struct Claim<'a> {
-    progress: &'a Progress,
-    regions: Vec<RegionId>,
-}
-
-impl Claim<'_> {
-    /// Takes over the states that were written; `None` for a region that is gone. The claim lasts on.
+    /// Takes over the states that were written; `None` for a region that is gone.
     pub(crate) fn record(&self, written: impl Iterator<Item = (RegionId, Option<ApplyState>)>) {
-        let mut state = self.progress.lock();
+        let mut state = self.lock();
         for (region, applied) in written {
             match applied {
                 Some(applied) => state.applied.insert(region, applied),
@@ -67,13 +50,15 @@ impl Claim<'_> {
             };
         }
     }
-}
 
-impl Drop for Claim<'_> {
-    fn drop(&mut self) {
-        let mut state = self.progress.lock();
-        for region in &self.regions {
+    pub(crate) fn release<'a>(&self, regions: impl Iterator<Item = &'a RegionId>) {
+        let mut state = self.lock();
+        for region in regions {
             state.claimed.remove(region);
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -84,18 +84,47 @@ impl<S: Storage> RaftEngine for StorageRaftEngine<S> {
     }
 
     fn clean(&self, region: RegionId) -> Result<(), StorageError> {
-        let mut batch = self.storage.batch();
-        let mut deleted = self.storage.delete(&mut batch, Family::Raft, &raft_state_key(region));
-        let first = raft_log_key(region, LogIndex::new(0));
-        let end = raft_state_key(region);
+        let (first, end) = (raft_log_key(region, LogIndex::new(0)), raft_state_key(region));
         let log = KeyRange::new(&first, EndKey::Finite(&end));
+        let mut batch = Deletes::new(&*self.storage);
+        let mut outcome = Ok(());
         self.storage.scan(Family::Raft, log, &mut |key, _| {
-            if deleted.is_ok() {
-                deleted = self.storage.delete(&mut batch, Family::Raft, key);
-            }
-            if deleted.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            outcome = batch.delete(key);
+            if outcome.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         })?;
-        deleted?;
-        self.storage.write(batch, Durability::Synced)
+        outcome?;
+        // The raft state goes last: it is the mark by which an interrupted cleaning is found again.
+        batch.delete(&end)?;
+        batch.write(Durability::Synced)
+    }
+}
+
+/// Deletes that are written every so often, so that a long log does not become one large batch.
+struct Deletes<'a, S: Storage> {
+    storage: &'a S,
+    batch: S::Batch,
+    count: usize,
+}
+
+const DELETES_PER_BATCH: usize = 4096;
+
+impl<'a, S: Storage> Deletes<'a, S> {
+    fn new(storage: &'a S) -> Self {
+        Self { storage, batch: storage.batch(), count: 0 }
+    }
+
+    fn delete(&mut self, key: &[u8]) -> Result<(), StorageError> {
+        self.storage.delete(&mut self.batch, Family::Raft, key)?;
+        self.count += 1;
+        if self.count < DELETES_PER_BATCH {
+            return Ok(());
+        }
+        self.count = 0;
+        let full = std::mem::replace(&mut self.batch, self.storage.batch());
+        self.storage.write(full, Durability::Buffered)
+    }
+
+    fn write(self, durability: Durability) -> Result<(), StorageError> {
+        self.storage.write(self.batch, durability)
     }
 }

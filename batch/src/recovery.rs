@@ -5,9 +5,9 @@
 //! 2. **Check.** What recovery builds on must prove itself: integrity, identity, a peer on this store, no overlap, apply
 //!    states that are not behind their truncation. A record that does not is an error that names it; nothing is skipped and
 //!    nothing is guessed (I8).
-//! 3. **Repair.** What a crash can leave half-done is finished: a destroyed peer's leftovers, a snapshot whose raft state is
+//! 3. **Build.** All regions are published at once, to nobody yet; regions that contradict one another are refused here.
+//! 4. **Repair.** What a crash can leave half-done is finished: a destroyed peer's leftovers, a snapshot whose raft state is
 //!    not in the Raft engine yet.
-//! 4. **Build.** All regions are published at once.
 //!
 //! Nothing is written before every record has passed its checks. Doing it again changes nothing.
 
@@ -37,7 +37,7 @@ pub struct RecoveryReport {
     pub merging: Vec<RegionId>,
     /// Regions that wait for their data: the host asks the leader for a snapshot.
     pub unavailable: Vec<RegionId>,
-    /// Destroyed peers whose Raft records had been left by a crash, now cleaned.
+    /// Destroyed peers whose Raft records were still there, now cleaned.
     pub destroys_finished: usize,
     /// Snapshots whose raft state had not reached the Raft engine, now there.
     pub snapshots_finished: usize,
@@ -47,10 +47,10 @@ pub struct RecoveryReport {
     pub region_state_bytes: u64,
     /// Reading and decoding.
     pub scan_time: Duration,
-    /// Checking, and finishing what a crash had interrupted.
-    pub repair_time: Duration,
-    /// Building the indexes.
+    /// Checking every record, and building the indexes.
     pub build_time: Duration,
+    /// Finishing what a crash had interrupted.
+    pub repair_time: Duration,
 }
 
 impl RecoveryReport {
@@ -80,6 +80,12 @@ pub enum RecoveryError {
     ApplyBehindTruncation { region: RegionId, state: ApplyState },
     #[error("region {region}: last log index {} is behind the truncated index {}", raft.last_index, apply.truncated.index)]
     LogBehindTruncation { region: RegionId, raft: RaftState, apply: ApplyState },
+    #[error("region {region}: commit {} is beyond the last log index {}", raft.hard_state.commit, raft.last_index)]
+    CommitBeyondLog { region: RegionId, raft: RaftState },
+    #[error("region {region} is initialized, and its raft state has term 0")]
+    NoTerm { region: RegionId, raft: RaftState },
+    #[error("cannot start a thread for recovery: {0}")]
+    Thread(std::io::Error),
     #[error("region {region} is Applying, and the raft state of its snapshot is missing")]
     SnapshotStateMissing { region: RegionId },
     #[error("the regions on disk contradict one another: {0}")]
@@ -125,35 +131,40 @@ pub(crate) fn recover(
 
     let started = Instant::now();
     check_all(&found, ident.store_id)?;
-    repair::finish_what_crashed(storage, raft, &mut found, &mut report)?;
-    report.repair_time = started.elapsed();
+    let meta = build(&found, ident.store_id)?;
+    report.build_time = started.elapsed();
 
     let started = Instant::now();
-    let (tombstones, live): (Vec<_>, Vec<_>) = found.regions.into_iter().partition(|region| !region.state().is_live());
-    classify(&mut report, &live, &tombstones);
-    let apply_states: HashMap<_, _> = live
-        .iter()
-        .map(|region| (region.id(), found.apply_states.remove(&region.id()).unwrap_or(ApplyState::INITIAL)))
-        .collect();
-    report.orphan_apply_states = found.apply_states.len();
-    let buried = tombstones.iter().map(|region| (region.id(), region.peer_on(ident.store_id).map(|peer| peer.id)));
-    let meta = StoreMeta::recover(Some(ident.store_id), live, buried).map_err(RecoveryError::Tiling)?;
-    report.build_time = started.elapsed();
+    repair::finish_what_crashed(storage, raft, &mut found, &mut report)?;
+    classify(&mut report, &found.regions);
+    let mut orphans = found.apply_states;
+    let live = found.regions.iter().filter(|region| region.state().is_live());
+    let apply_states =
+        live.map(|region| (region.id(), orphans.remove(&region.id()).unwrap_or(ApplyState::INITIAL))).collect();
+    report.orphan_apply_states = orphans.len();
+    report.repair_time = started.elapsed();
     tracing::info!(regions = report.regions, tombstones = report.tombstones, time = ?report.total_time(), "recovered");
     Ok(Recovered { meta, apply_states, report })
 }
 
-fn classify(report: &mut RecoveryReport, live: &[Region], tombstones: &[Region]) {
-    report.regions = live.len();
-    report.tombstones = tombstones.len();
-    for region in live {
+/// The published map. Whether the regions contradict one another shows here, and only here, so it comes before any repair.
+fn build(found: &scan::Found, store: StoreId) -> Result<StoreMeta, RecoveryError> {
+    let (live, tombstones): (Vec<_>, Vec<_>) = found.regions.iter().partition(|region| region.state().is_live());
+    let buried = tombstones.iter().map(|region| (region.id(), region.peer_on(store).map(|peer| peer.id)));
+    StoreMeta::recover(Some(store), live.into_iter().cloned(), buried).map_err(RecoveryError::Tiling)
+}
+
+fn classify(report: &mut RecoveryReport, regions: &[Region]) {
+    for region in regions {
         match region.state() {
             PeerState::Applying => report.applying.push(region.id()),
             PeerState::Merging => report.merging.push(region.id()),
             PeerState::Unavailable => report.unavailable.push(region.id()),
-            PeerState::Normal | PeerState::Tombstone => {}
+            PeerState::Tombstone => report.tombstones += 1,
+            PeerState::Normal => {}
         }
     }
+    report.regions = regions.len() - report.tombstones;
 }
 
 fn check_all(found: &scan::Found, store: StoreId) -> Result<(), RecoveryError> {
@@ -161,26 +172,31 @@ fn check_all(found: &scan::Found, store: StoreId) -> Result<(), RecoveryError> {
         if region.peer_on(store).is_none() {
             return Err(RecoveryError::Foreign { region: region.clone(), store });
         }
-        if let Some(state) = found.apply_states.get(&region.id()) {
-            check_positions(region, *state, found.raft_states.get(&region.id()))?;
-        }
+        let apply = found.apply_states.get(&region.id()).copied().unwrap_or(ApplyState::INITIAL);
+        check_positions(region, apply, found.raft_states.get(&region.id()))?;
     }
     Ok(())
 }
 
-/// Of spec section 1.5 what can be judged without the log itself.
+/// Of spec section 1.5 what needs neither the log's entries nor a raft state that the host writes with each of them: a
+/// recorded commit beyond the raft state's is the host's to judge, which has the entries.
 fn check_positions(region: &Region, apply: ApplyState, raft: Option<&RaftState>) -> Result<(), RecoveryError> {
     let id = region.id();
     if apply.applied_index < apply.truncated.index {
         return Err(RecoveryError::ApplyBehindTruncation { region: id, state: apply });
     }
     // While a snapshot is being applied the Raft engine is behind on purpose: the repair brings it up.
-    match raft.filter(|_| region.state() != PeerState::Applying) {
-        Some(raft) if raft.last_index < apply.truncated.index => {
-            Err(RecoveryError::LogBehindTruncation { region: id, raft: *raft, apply })
-        }
-        _ => Ok(()),
+    let Some(&raft) = raft.filter(|_| region.state() != PeerState::Applying) else { return Ok(()) };
+    if raft.last_index < apply.truncated.index {
+        return Err(RecoveryError::LogBehindTruncation { region: id, raft, apply });
     }
+    if raft.hard_state.commit > raft.last_index {
+        return Err(RecoveryError::CommitBeyondLog { region: id, raft });
+    }
+    if raft.hard_state.term.get() == 0 {
+        return Err(RecoveryError::NoTerm { region: id, raft });
+    }
+    Ok(())
 }
 
 /// Where a region's state stands, for errors.

@@ -18,7 +18,9 @@ use std::fmt;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-use regionmeta::{Key, KeyBuf, KeyRange};
+#[cfg(feature = "rocksdb")]
+use regionmeta::Key;
+use regionmeta::{KeyBuf, KeyRange};
 
 pub use self::mem::MemStorage;
 #[cfg(feature = "rocksdb")]
@@ -135,10 +137,12 @@ pub enum StorageError {
     InUse { path: PathBuf },
     #[error("{path} holds no store: it has no RocksDB in it; bootstrap makes one")]
     NoStore { path: PathBuf },
-    #[error("{path}: column family {family} is missing; create it before attaching")]
+    #[error("{path} holds the RocksDB of another program: it has no column family raft; choose another directory")]
+    ForeignDatabase { path: PathBuf },
+    #[error("{path}: column family {family} is not open; open the database with it (`DB::open_cf`) before attaching")]
     MissingFamily { path: PathBuf, family: &'static str },
     #[error("{path}: option {option} is {found}, but crash safety needs {required}: set it before opening")]
-    UnsafeOption { path: PathBuf, option: &'static str, found: String, required: &'static str },
+    UnsafeOption { path: PathBuf, option: &'static str, found: String, required: String },
     #[error("cannot {action} in {location}: {cause}")]
     Backend { action: &'static str, location: String, cause: String },
 }

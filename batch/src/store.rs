@@ -33,6 +33,17 @@ pub enum OpenError {
     Recovery(#[from] RecoveryError),
 }
 
+/// Why a store was closed without the promise that all of it survives a power loss.
+#[derive(Debug, thiserror::Error)]
+pub enum CloseError {
+    /// An earlier write failed.
+    #[error(transparent)]
+    Poisoned(#[from] Poisoned),
+    /// The last sync failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
 /// Opens a [`Store`]. Settings have the defaults that a server wants; each method says what it changes.
 #[derive(Clone, Debug)]
 pub struct StoreBuilder {
@@ -223,7 +234,8 @@ impl<S: Storage> Store<S> {
         &*self.raft
     }
 
-    /// How far a region was applied. Takes a short lock: for apply workers, not for readers.
+    /// How far a region was applied; the initial state for a region that is not here. Takes a short lock: for apply workers,
+    /// not for readers.
     #[must_use]
     pub fn apply_state(&self, region: RegionId) -> ApplyState {
         self.progress.get(region).unwrap_or(ApplyState::INITIAL)
@@ -246,10 +258,12 @@ impl<S: Storage> Store<S> {
     /// leaves that to the storage.
     ///
     /// # Errors
-    /// [`StorageError`] if the last sync failed.
-    pub fn close(self) -> Result<(), StorageError> {
-        // After a failed write the outcome is unknown, and a sync must not make the unknown durable.
-        if self.poison.check().is_ok() { self.storage.sync() } else { Ok(()) }
+    /// [`CloseError`] if the last sync failed, or an earlier write: then it is unknown what survives, and opening the store
+    /// again tells.
+    pub fn close(self) -> Result<(), CloseError> {
+        // A sync must not make a write durable whose outcome is unknown.
+        self.poison.check()?;
+        Ok(self.storage.sync()?)
     }
 
     /// The write half, for [`ApplyBatch`] alone: what is published must be on disk first (I4).

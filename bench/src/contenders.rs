@@ -1,6 +1,6 @@
 //! The contenders, one file each.
 //!
-//! Not among them is the `masstree` crate (tried: 0.8.0 to 0.9.5). Which region owns a key is a question for the next or the
+//! Not among them is the `masstree` crate (0.8.0, 0.9.0, 0.9.4, 0.9.5). Which region owns a key is a question for the next or the
 //! previous entry, and its scans answer that wrongly: with 16 tables of two rows each, a scan from between the two rows of
 //! the last table finds nothing, and of a thousand regions in 50 tables more than half of such scans go wrong; scans backwards
 //! go wrong with three regions. Single-threaded, and every time.

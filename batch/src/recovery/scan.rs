@@ -6,7 +6,7 @@ use std::thread::{Scope, ScopedJoinHandle};
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 use regionmeta::layout::{
-    APPLY_STATE_SUFFIX, REGION_KEY_BYTES, REGION_META_RANGE, REGION_RAFT_RANGE, REGION_STATE_SUFFIX,
+    APPLY_STATE_SUFFIX, RAFT_LOG_KEY_BYTES, REGION_META_RANGE, REGION_RAFT_RANGE, REGION_STATE_SUFFIX,
     SNAPSHOT_RAFT_STATE_SUFFIX, decode_region_meta_key, decode_region_raft_key,
 };
 use regionmeta::{ApplyState, KeyRange, RaftState, Region, RegionId};
@@ -20,6 +20,9 @@ use crate::storage::{Family, Storage};
 const CHUNK_BYTES: usize = 256 * 1024;
 /// Chunks that may wait for decoders; the scan pauses beyond (I9).
 const CHUNKS_QUEUED_MAX: usize = 16;
+
+/// More decoders than this would only wait for the scan.
+const DECODERS_MAX: usize = 64;
 
 /// Everything that was found, decoded.
 #[derive(Debug, Default)]
@@ -64,15 +67,23 @@ impl Chunk {
 pub(super) fn scan(storage: &impl Storage, raft: &dyn RaftEngine, threads: usize) -> Result<Found, RecoveryError> {
     std::thread::scope(|scope| {
         // The few small records of each region are decoded where they are read, beside the scan of the large ones.
-        let raft_records = scope.spawn(|| scan_raft_range(storage));
-        let raft_states = scope.spawn(|| raft.raft_states());
-        let regions = scan_regions(scope, storage, threads.max(1));
+        let raft_records = spawn(scope, || scan_raft_range(storage))?;
+        let raft_states = spawn(scope, || raft.raft_states())?;
+        let regions = scan_regions(scope, storage, threads.clamp(1, DECODERS_MAX));
         let (raft_records, raft_states) = (join(raft_records), join(raft_states));
         let mut found = raft_records?;
         found.raft_states = raft_states?;
         (found.regions, found.region_state_bytes) = regions?;
         Ok(found)
     })
+}
+
+fn spawn<'scope, T: Send + 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    work: impl FnOnce() -> T + Send + 'scope,
+) -> Result<ScopedJoinHandle<'scope, T>, RecoveryError> {
+    let thread = std::thread::Builder::new().name("regionmeta-recovery".to_owned());
+    thread.spawn_scoped(scope, work).map_err(RecoveryError::Thread)
 }
 
 /// A panic of a scoped thread is this thread's panic.
@@ -89,9 +100,9 @@ fn scan_regions<'scope>(
     let decoders: Vec<_> = (0..threads)
         .map(|_| {
             let chunks = chunks.clone();
-            scope.spawn(move || decode_chunks(&chunks))
+            spawn(scope, move || decode_chunks(&chunks))
         })
-        .collect();
+        .collect::<Result<_, _>>()?;
     drop(chunks);
     let bytes = read_chunks(storage, REGION_META_RANGE, to_decoders);
     // Every decoder is joined before any error is returned: the one that names the lowest key is reported, whichever
@@ -170,10 +181,10 @@ fn scan_raft_range(storage: &impl Storage) -> Result<Found, RecoveryError> {
 
 impl Found {
     fn take_raft_record(&mut self, key: &[u8], value: &[u8]) -> Result<(), RecoveryError> {
-        if key.len() != REGION_KEY_BYTES {
-            return Ok(()); // a Raft log entry of a host that keeps its log here
-        }
         let family = Family::Raft;
+        if key.len() == RAFT_LOG_KEY_BYTES {
+            return Ok(()); // of a host that keeps its log here
+        }
         let (id, suffix) = decode_region_raft_key(key).map_err(|cause| RecoveryError::UnknownKey {
             family,
             key: key.into(),

@@ -1,7 +1,7 @@
 //! [`FaultyStorage`]: any storage, with one write that fails on purpose.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use regionmeta::KeyRange;
 
@@ -14,6 +14,8 @@ pub enum Fault {
     Lost,
     /// All of it was written.
     Applied,
+    /// All of it was written, and then the storage panics.
+    Panics,
 }
 
 /// Passes everything on to another storage, and fails the n-th write.
@@ -23,15 +25,22 @@ pub struct FaultyStorage<S> {
     fault: Fault,
     /// Counts down with each write; the one that finds 1 fails. Relaxed: nothing else is published through it.
     writes_left: Arc<AtomicU64>,
+    /// Whether the next read fails.
+    read_fails: Arc<AtomicBool>,
 }
 
 impl<S> FaultyStorage<S> {
     /// Fails the `nth` write, counted from 1; 0 for none.
     pub fn new(inner: S, nth: u64, fault: Fault) -> Self {
-        Self { inner, fault, writes_left: Arc::new(AtomicU64::new(nth)) }
+        Self { inner, fault, writes_left: Arc::new(AtomicU64::new(nth)), read_fails: Arc::default() }
     }
 
-    /// Whether the write that was to fail has come.
+    /// Fails the next read of a key.
+    pub fn fail_next_read(&self) {
+        self.read_fails.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the write that was to fail has come; true from the start if none was to fail.
     #[must_use]
     pub fn has_failed(&self) -> bool {
         self.writes_left.load(Ordering::Relaxed) == 0
@@ -58,18 +67,24 @@ impl<S: Storage> Storage for FaultyStorage<S> {
         self.inner.delete(batch, family, key)
     }
 
+    /// # Panics
+    /// If the fault is [`Fault::Panics`] and this is its write.
     fn write(&self, batch: S::Batch, durability: Durability) -> Result<(), StorageError> {
         if !self.must_fail() {
             return self.inner.write(batch, durability);
         }
-        if self.fault == Fault::Applied {
+        if self.fault != Fault::Lost {
             self.inner.write(batch, durability)?;
         }
+        assert_ne!(self.fault, Fault::Panics, "injected");
         let (location, cause) = ("a storage with faults".to_owned(), "injected".to_owned());
         Err(StorageError::Backend { action: "write a batch", location, cause })
     }
 
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
+        if self.read_fails.swap(false, Ordering::Relaxed) {
+            return Err(StorageError::at_key("read", family, key, "injected"));
+        }
         self.inner.get(family, key)
     }
 

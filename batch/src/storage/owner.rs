@@ -87,7 +87,8 @@ pub(super) fn check_directory(path: &Path) -> Result<(), StorageError> {
 pub(super) fn create_directory(path: &Path) -> Result<(), StorageError> {
     match fs::DirBuilder::new().mode(0o700).create(path) {
         Ok(()) => sync_parent(path),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        // It may have been created by a start that was killed before its entry was synced.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => sync_parent(path),
         Err(source) => Err(StorageError::Io { path: path.to_owned(), action: "create the directory", source }),
     }
 }

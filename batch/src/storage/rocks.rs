@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use regionmeta::{EndKey, KeyRange};
-use rocksdb::{ColumnFamilyDescriptor, DB, ReadOptions, WriteBatch, WriteOptions};
+use rocksdb::{ColumnFamilyDescriptor, DB, Options, ReadOptions, WriteBatch, WriteOptions};
 
 use super::owner::{self, Owner};
 use super::{Durability, Family, Storage, StorageError, Visit};
@@ -25,7 +25,8 @@ pub struct RocksStorage {
 }
 
 impl RocksStorage {
-    /// Opens the store in an existing directory. Creates nothing, but for a missing column family.
+    /// Opens the store in an existing directory. Creates nothing: a database without the column families of a store is left
+    /// as it is.
     ///
     /// # Errors
     /// [`StorageError`]: no directory, no RocksDB in it, no rights, in use, an unsafe option, or RocksDB's own refusal.
@@ -34,7 +35,8 @@ impl RocksStorage {
         if !path.join(ROCKSDB_MARKER).exists() {
             return Err(StorageError::NoStore { path: path.to_owned() });
         }
-        Self::open_checked(path, durability)
+        check_ours(path, false)?;
+        Self::open_owned(path, &options::safe(durability))
     }
 
     /// Opens the store in a directory, and creates both if they are not there. The directory is created for this user only;
@@ -45,14 +47,19 @@ impl RocksStorage {
     pub fn create(path: &Path, durability: Durability) -> Result<Self, StorageError> {
         owner::create_directory(path)?;
         owner::check_directory(path)?;
-        Self::open_checked(path, durability)
+        if path.join(ROCKSDB_MARKER).exists() {
+            check_ours(path, true)?;
+        }
+        let mut options = options::safe(durability);
+        options.create_if_missing(true);
+        options.create_missing_column_families(true);
+        Self::open_owned(path, &options)
     }
 
-    fn open_checked(path: &Path, durability: Durability) -> Result<Self, StorageError> {
+    fn open_owned(path: &Path, options: &Options) -> Result<Self, StorageError> {
         let owner = Owner::of(path)?;
-        let options = options::safe(durability);
         let families = Family::ALL.map(|family| ColumnFamilyDescriptor::new(family.name(), options::family()));
-        let db = DB::open_cf_descriptors(&options, path, families).map_err(|error| backend("open", path, &error))?;
+        let db = DB::open_cf_descriptors(options, path, families).map_err(|error| backend("open", path, &error))?;
         Self::checked(Arc::new(db), owner)
     }
 
@@ -77,11 +84,30 @@ impl RocksStorage {
         Ok(Self { db, _owner: owner })
     }
 
-    /// The database, for the host's own reads and column families.
+    /// The database, for the host's own reads and column families. A host that keeps it for longer than the store keeps the
+    /// directory from being opened again: RocksDB's own lock is then still held.
     #[must_use]
     pub fn db(&self) -> &Arc<DB> {
         &self.db
     }
+}
+
+/// Refuses another program's database before anything in it is changed: opening it with a family of ours would make it
+/// unusable for that program. What an interrupted creation left is ours: the default family alone, and empty.
+fn check_ours(path: &Path, creating: bool) -> Result<(), StorageError> {
+    let options = Options::default();
+    let families = DB::list_cf(&options, path).map_err(|error| backend("list the column families", path, &error))?;
+    if families.iter().any(|family| family == Family::Raft.name()) {
+        return Ok(());
+    }
+    let foreign = || StorageError::ForeignDatabase { path: path.to_owned() };
+    if !creating || families != [Family::Default.name()] {
+        return Err(foreign());
+    }
+    let db = DB::open_for_read_only(&options, path, false).map_err(|error| backend("look into", path, &error))?;
+    let mut first = db.raw_iterator();
+    first.seek_to_first();
+    if first.valid() { Err(foreign()) } else { first.status().map_err(|error| backend("look into", path, &error)) }
 }
 
 /// Runs an expression with the handle of a family, or returns the error that it is gone. A macro, because the handle's type

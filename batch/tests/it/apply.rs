@@ -1,15 +1,12 @@
 //! The apply path: entries become one batch, one write, one published changeset, or nothing at all.
 
-use regionmeta::layout::{apply_state_key, data_key, region_state_key};
-use regionmeta::{
-    AdminError, Change, Changeset, Outcome, PeerState, Reason, Refusal, Region, RegionDraft, RegionEpoch, RegionId,
-    Removal,
-};
+use regionmeta::layout::{apply_state_key, data_key, region_state_key, snapshot_raft_state_key};
+use regionmeta::{AdminError, Change, Outcome, PeerState, RaftState, Reason, Region, RegionEpoch, RegionId, Removal};
 use regionmeta_batch::apply::{ApplyBatch, ApplyError, CommitError};
 use regionmeta_batch::pd::EmbeddedPd;
 use regionmeta_batch::storage::fault::{Fault, FaultyStorage};
 use regionmeta_batch::storage::{Durability, Family, MemStorage, Storage};
-use regionmeta_batch::{Store, records};
+use regionmeta_batch::{CloseError, Store, records};
 
 use crate::common::{
     CLUSTER, Disk, Mem, add, add_learner, at, builder, covers_everything, dump, learner, on_each_storage, remove,
@@ -26,10 +23,10 @@ on_each_storage!(
     a_region_is_not_created_and_destroyed_in_one_batch,
     a_refused_command_counts_and_changes_nothing_else,
     entries_that_do_not_follow_are_refused,
-    a_child_that_exists_is_refused,
-    of_two_batches_that_change_a_region_the_second_is_refused,
-    of_two_batches_that_only_advance_a_region_the_second_is_refused,
-    a_batch_does_not_revive_the_apply_state_of_a_destroyed_region,
+    a_child_that_exists_is_left_as_it_is,
+    a_region_is_in_one_batch_at_a_time,
+    an_entry_that_meets_a_failure_does_not_count,
+    a_suspended_region_applies_nothing,
     host_data_is_written_with_its_descriptor_or_not_at_all,
     a_failed_write_poisons_the_store,
     reopening_after_a_failed_write_finds_before_or_after,
@@ -205,21 +202,27 @@ fn a_destroyed_peer_leaves_a_tombstone_and_never_comes_back(disk: &impl Disk) {
     let store = bootstrapped(disk.storage());
     destroy_child(&store);
     assert_child_is_buried(&store);
-    // I12: a split cannot bring it back, now or after a restart.
-    let mut entry = 7;
-    let mut cannot_split_again = |store: &Store<_>| {
-        let mut batch = store.begin();
-        let error = batch.apply(FIRST, at(entry), epoch(1, 2), &split("c", 10, &[50])).unwrap_err();
-        assert!(matches!(error, ApplyError::ChildExists { region: FIRST, child: CHILD }), "{error}");
-        batch.commit().unwrap();
-        entry += 1;
-    };
-    cannot_split_again(&store);
+    // I12: a split cannot bring it back, now or after a restart; the parent gives up the keys all the same.
+    split_beside_child(&store, 7, "c", epoch(1, 2));
+    assert_child_is_buried(&store);
     drop(store);
     let store = disk.open().unwrap();
     assert_child_is_buried(&store);
     assert_eq!(store.recovery().tombstones, 1);
-    cannot_split_again(&store);
+    split_beside_child(&store, 8, "b", epoch(1, 3));
+    assert_child_is_buried(&store);
+}
+
+/// A split of the first region whose child has a record already: only the derived region changes.
+fn split_beside_child<S: Storage>(store: &Store<S>, entry: u64, key: &str, before: RegionEpoch) {
+    let mut batch = store.begin();
+    let outcome = batch.apply(FIRST, at(entry), before, &split(key, 10, &[50])).unwrap();
+    let Outcome::Split { regions, derived } = outcome else { panic!("{outcome:?}") };
+    assert_eq!((regions.len(), regions[0].id(), derived), (1, FIRST, FIRST));
+    batch.commit().unwrap();
+    let derived = find(store, FIRST).unwrap();
+    assert_eq!(derived.range(), regionmeta::KeyRange::from_wire(b"", key.as_bytes()));
+    assert_eq!(derived.epoch(), before.with_version_moved(1).unwrap());
 }
 
 /// I12: a tombstone is synced whatever the host chose, because a peer that comes back votes twice.
@@ -329,66 +332,106 @@ fn entries_that_do_not_follow_are_refused(disk: &impl Disk) {
     assert_eq!((state.applied_index.get(), state.commit), (7, at(7)));
 }
 
-fn a_child_that_exists_is_refused(disk: &impl Disk) {
+/// Spec section 5.5: the derived region changes in every case. A replica that refused the split where its child had a record
+/// would stay behind all others for ever (tikv#8967).
+fn a_child_that_exists_is_left_as_it_is(disk: &impl Disk) {
     let store = bootstrapped(disk.storage());
     let mut batch = store.begin();
     split_first(&mut batch);
     // In the same batch, not stored yet.
-    let error = batch.apply(FIRST, at(7), epoch(1, 2), &split("c", 10, &[12])).unwrap_err();
-    assert!(matches!(error, ApplyError::ChildExists { region: FIRST, child: CHILD }), "{error}");
+    let outcome = batch.apply(FIRST, at(7), epoch(1, 2), &split("c", 10, &[12])).unwrap();
+    assert!(matches!(outcome, Outcome::Split { regions, .. } if regions.len() == 1));
     batch.commit().unwrap();
-    let before = published(&store);
+    let child = find(&store, CHILD).unwrap();
     // On disk.
-    let mut batch = store.begin();
-    let error = batch.apply(FIRST, at(8), epoch(1, 2), &split("c", 10, &[12])).unwrap_err();
-    assert!(matches!(error, ApplyError::ChildExists { .. }), "{error}");
-    assert!(batch.commit().unwrap().changes.is_empty());
-    assert_eq!(published(&store), before);
-    assert_eq!(store.apply_state(FIRST).applied_index.get(), 8);
+    split_beside_child(&store, 8, "b", epoch(1, 3));
+    assert!(find(&store, CHILD).unwrap().same_buffer(&child));
+    assert!(store.meta().snapshot().locate(b"c").is_none(), "the keys are left to the other peer");
+    assert_eq!(store.meta().snapshot().validate(), []);
+    let before = published(&store);
     drop(store);
     assert_eq!(published(&disk.open().unwrap()), before);
 }
 
-fn of_two_batches_that_change_a_region_the_second_is_refused(disk: &impl Disk) {
+/// A region belongs to one batch at a time. Otherwise the second one would check its entries against a region that the first
+/// has changed meanwhile, or put the applied index back, and entries would be applied twice after a restart.
+fn a_region_is_in_one_batch_at_a_time(disk: &impl Disk) {
     let store = bootstrapped(disk.storage());
     let (mut first, mut second) = (store.begin(), store.begin());
     split_first(&mut first);
-    second.apply(FIRST, at(6), epoch(1, 1), &add_learner(learner(20, 2))).unwrap();
+    let before = dump(store.storage());
+    let busy = |error: ApplyError, id| assert!(matches!(error, ApplyError::Busy { region } if region == id), "{error}");
+    busy(second.advance(FIRST, at(6)).unwrap_err(), FIRST);
+    busy(second.apply(FIRST, at(6), epoch(1, 1), &add_learner(learner(20, 2))).unwrap_err(), FIRST);
+    assert!(second.commit().unwrap().changes.is_empty());
+    assert_eq!(dump(store.storage()), before, "nothing was written");
     first.commit().unwrap();
-    let (before, sequence) = (dump(store.storage()), store.meta().sequence());
-    let error = second.commit().unwrap_err();
-    assert!(matches!(&error, CommitError::Refused(Refusal::Stale { region: FIRST, .. })), "{error}");
-    assert_eq!((dump(store.storage()), store.meta().sequence()), (before, sequence), "nothing was written");
-    store.check_writable().unwrap();
+    // A batch that is dropped gives its regions back, with nothing changed.
+    let mut dropped = store.begin();
+    dropped.advance(CHILD, at(6)).unwrap();
+    drop(dropped);
     let mut batch = store.begin();
+    batch.advance(CHILD, at(6)).unwrap();
     batch.apply(FIRST, at(7), epoch(1, 2), &add_learner(learner(20, 2))).unwrap();
     batch.commit().unwrap();
+    assert_eq!((store.apply_state(FIRST).applied_index.get(), store.apply_state(CHILD).applied_index.get()), (7, 6));
 }
 
-/// Ordinary writes change no descriptor, so nothing in the map spoke against the second batch: it put the applied index back
-/// to where it had begun, and the entries in between would have been applied twice after a restart.
-fn of_two_batches_that_only_advance_a_region_the_second_is_refused(disk: &impl Disk) {
-    let store = bootstrapped(disk.storage());
-    let (mut first, mut second) = (store.begin(), store.begin());
-    for index in 6..9 {
-        first.advance(FIRST, at(index)).unwrap();
-    }
-    second.advance(FIRST, at(6)).unwrap();
-    first.commit().unwrap();
-    let before = dump(store.storage());
-    let error = second.commit().unwrap_err();
-    assert!(matches!(error, CommitError::Overtaken { region: FIRST }), "{error}");
-    assert_eq!((dump(store.storage()), store.apply_state(FIRST).applied_index.get()), (before, 8));
-    store.check_writable().unwrap();
-    // The same when the first one changed the region as well.
-    let (mut first, mut second) = (store.begin(), store.begin());
-    first.apply(FIRST, at(9), epoch(1, 1), &add_learner(learner(20, 2))).unwrap();
-    second.advance(FIRST, at(9)).unwrap();
-    first.commit().unwrap();
-    assert!(matches!(second.commit(), Err(CommitError::Overtaken { region: FIRST })));
+/// A read that fails in the middle of a split once left the entry counted, and the split lost for ever.
+fn an_entry_that_meets_a_failure_does_not_count(disk: &impl Disk) {
+    drop(bootstrapped(disk.storage()));
+    let store = builder().open_storage(FaultyStorage::new(disk.storage(), 0, Fault::Lost)).unwrap();
     let mut batch = store.begin();
-    batch.advance(FIRST, at(10)).unwrap();
+    store.storage().fail_next_read();
+    let error = batch.apply(FIRST, at(6), epoch(1, 1), &split("m", 10, &[11])).unwrap_err();
+    assert!(matches!(error, ApplyError::Storage(_)), "{error}");
+    assert_eq!(batch.applied_index(FIRST).get(), 5);
+    split_first(&mut batch);
     batch.commit().unwrap();
+    assert!(find(&store, CHILD).is_some());
+}
+
+/// Until a region's data is there, the host must not apply to it; and a refusal that counts would be this store's alone.
+fn a_suspended_region_applies_nothing(disk: &impl Disk) {
+    drop(bootstrapped(disk.storage()));
+    for state in [PeerState::Applying, PeerState::Unavailable] {
+        let storage = disk.storage();
+        let mut batch = storage.batch();
+        let first: Region = records::read(&storage, Family::Raft, &region_state_key(FIRST)).unwrap().unwrap();
+        records::write_peer_state(&storage, &mut batch, &first, state, None).unwrap();
+        let snapshot = snapshot_raft_state_key(FIRST);
+        records::put(&storage, &mut batch, Family::Raft, &snapshot, &RaftState::INITIAL).unwrap();
+        storage.write(batch, Durability::Synced).unwrap();
+        drop(storage);
+        let store = disk.open().unwrap();
+        let mut batch = store.begin();
+        let suspended =
+            |error| matches!(error, ApplyError::Suspended { region: FIRST, state: found } if found == state);
+        assert!(suspended(batch.advance(FIRST, at(6)).unwrap_err()));
+        assert!(suspended(batch.apply(FIRST, at(6), epoch(1, 1), &split("m", 10, &[11])).unwrap_err()));
+        assert_eq!(batch.applied_index(FIRST).get(), 5);
+    }
+}
+
+/// A panic between the write and its publication leaves disk and memory apart: the next commit would be computed from the
+/// old region, and the store could never be opened again.
+#[test]
+fn a_panic_in_the_middle_of_a_commit_poisons_the_store() {
+    let disk = MemStorage::new();
+    drop(bootstrapped(disk.clone()));
+    let store = builder().open_storage(FaultyStorage::new(disk.clone(), 1, Fault::Panics)).unwrap();
+    let commit = || {
+        let mut batch = store.begin();
+        split_first(&mut batch);
+        batch.commit()
+    };
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(commit)).unwrap_err();
+    store.check_writable().unwrap_err();
+    assert!(matches!(store.begin().commit(), Err(CommitError::Poisoned(_))));
+    assert!(find(&store, CHILD).is_none(), "readers go on, and see what was published");
+    assert!(matches!(store.close(), Err(CloseError::Poisoned(_))));
+    let store = builder().open_storage(disk).unwrap();
+    assert!(find(&store, CHILD).is_some());
 }
 
 /// Several workers that wrongly share a region: each entry is acknowledged by one of them only.
@@ -407,30 +450,14 @@ fn of_workers_that_race_for_an_entry_one_applies_it() {
                 if batch.advance(FIRST, at(next)).is_err() {
                     continue; // another worker was faster
                 }
-                match batch.commit() {
-                    Ok(_) => acknowledged += 1,
-                    Err(error) => assert!(matches!(error, CommitError::Overtaken { region: FIRST }), "{error}"),
-                }
+                batch.commit().unwrap();
+                acknowledged += 1;
             }
         };
         let workers: Vec<_> = (0..4).map(|_| scope.spawn(work)).collect();
         workers.into_iter().map(|worker| worker.join().unwrap()).sum()
     });
     assert_eq!((acknowledged, store.apply_state(FIRST).applied_index.get()), (last - 5, last));
-}
-
-fn a_batch_does_not_revive_the_apply_state_of_a_destroyed_region(disk: &impl Disk) {
-    let store = bootstrapped(disk.storage());
-    let mut batch = store.begin();
-    split_first(&mut batch);
-    batch.apply(CHILD, at(6), epoch(1, 2), &add(voter(20, 2))).unwrap();
-    batch.commit().unwrap();
-    let (mut destroying, mut late) = (store.begin(), store.begin());
-    late.advance(CHILD, at(7)).unwrap();
-    destroying.apply(CHILD, at(7), epoch(2, 2), &remove(voter(11, 1))).unwrap();
-    destroying.commit().unwrap();
-    assert!(matches!(late.commit(), Err(CommitError::Overtaken { region: CHILD })));
-    assert_child_is_buried(&store);
 }
 
 /// I5: the host's data of an entry, the descriptors and the apply state are in one batch.
@@ -476,7 +503,7 @@ fn a_failed_write_poisons_the_store(disk: &impl Disk) {
     }
     assert_eq!(dump(store.storage()), stored, "a poisoned store writes nothing");
     assert_eq!(store.meta().snapshot().locate(b"z").unwrap().region().id(), FIRST, "readers go on");
-    store.close().unwrap();
+    assert!(matches!(store.close(), Err(CloseError::Poisoned(_))), "what survives is unknown");
 }
 
 /// Each of several commits fails in turn: reopening finds the state before it or after it, and never a mixture.

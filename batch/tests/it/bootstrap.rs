@@ -23,13 +23,24 @@ struct TestPd {
     /// The calls that find nobody, counted from 0.
     away: Range<u64>,
     calls: AtomicU64,
+    /// Whether it knows no region, as a PD that is still loading.
+    knows_no_region: bool,
+    /// Hands out 0 for every id.
+    zero_ids: bool,
     /// Where stores wait for one another after they were told whether the cluster is bootstrapped.
     meeting: Option<Barrier>,
 }
 
 impl TestPd {
     fn away(away: Range<u64>) -> Self {
-        Self { inner: EmbeddedPd::new(CLUSTER), away, calls: AtomicU64::new(0), meeting: None }
+        Self {
+            inner: EmbeddedPd::new(CLUSTER),
+            away,
+            calls: AtomicU64::new(0),
+            knows_no_region: false,
+            zero_ids: false,
+            meeting: None,
+        }
     }
 
     fn reached(&self) -> Result<&EmbeddedPd, PdError> {
@@ -45,7 +56,8 @@ impl PdClient for TestPd {
     }
 
     fn alloc_id(&self) -> Result<u64, PdError> {
-        self.reached()?.alloc_id()
+        let id = self.reached()?.alloc_id()?;
+        Ok(if self.zero_ids { 0 } else { id })
     }
 
     fn is_bootstrapped(&self) -> Result<bool, PdError> {
@@ -65,7 +77,8 @@ impl PdClient for TestPd {
     }
 
     fn get_region(&self, key: &[u8]) -> Result<Option<Region>, PdError> {
-        self.reached()?.get_region(key)
+        let region = self.reached()?.get_region(key)?;
+        Ok(region.filter(|_| !self.knows_no_region))
     }
 
     fn get_region_by_id(&self, id: RegionId) -> Result<Option<Region>, PdError> {
@@ -175,6 +188,16 @@ fn a_finished_bootstrap_survives_a_power_loss() {
     assert_bootstrapped(&disk.open().unwrap(), &pd);
 }
 
+/// M13: PD would keep a store that never comes back, and the disk would get a second name.
+#[test]
+fn a_store_that_joined_keeps_its_identity_after_a_power_loss() {
+    let (disk, pd) = (Mem::empty(), EmbeddedPd::new(CLUSTER));
+    bootstrap(MemStorage::new(), &pd).unwrap();
+    let ident = bootstrap(disk.storage(), &pd).unwrap().ident();
+    disk.0.crash(0);
+    assert_eq!(disk.open().unwrap().ident(), ident);
+}
+
 mod crash_matrix {
     //! Spec section 3.4, row by row.
 
@@ -186,6 +209,8 @@ mod crash_matrix {
         prepared_without_raft_state,
         prepared_completely,
         pd_accepted_and_the_mark_is_still_there,
+        pd_accepted_and_does_not_know_the_region_yet,
+        pd_hands_out_the_id_0,
         another_store_won_and_nothing_is_cleared,
         raft_part_cleared_and_the_rest_not,
         all_written,
@@ -248,6 +273,30 @@ mod crash_matrix {
         let store = bootstrap(disk.storage(), &pd).unwrap();
         assert_eq!(assert_bootstrapped(&store, &pd), prepared);
         assert!(store.storage().get(Family::Default, PREPARE_BOOTSTRAP_KEY).unwrap().is_none());
+    }
+
+    /// A PD that has accepted us and is still loading its regions says "bootstrapped" and knows none. It once made the store
+    /// clear the only region of the cluster.
+    fn pd_accepted_and_does_not_know_the_region_yet(disk: &impl Disk) {
+        let mut pd = TestPd { knows_no_region: true, ..TestPd::away(0..0) };
+        bootstrap_until(disk, &pd, 4, Fault::Lost);
+        let prepared = prepared_region(disk);
+        let before = dump(&disk.storage());
+        let error = bootstrap_error(disk.storage(), &pd);
+        assert!(matches!(error, BootstrapError::PdUnavailable { attempts: 3, .. }), "{error}");
+        assert_eq!(dump(&disk.storage()), before);
+        pd.knows_no_region = false;
+        assert_eq!(assert_bootstrapped(&bootstrap(disk.storage(), &pd).unwrap(), &pd.inner), prepared);
+    }
+
+    /// The id 0 was once written as the store's identity, which no later start accepted.
+    fn pd_hands_out_the_id_0(disk: &impl Disk) {
+        let mut pd = TestPd { zero_ids: true, ..TestPd::away(0..0) };
+        let error = bootstrap_error(disk.storage(), &pd);
+        assert!(matches!(error, BootstrapError::Pd(PdError::Refused(_))), "{error}");
+        assert_eq!(dump(&disk.storage()), []);
+        pd.zero_ids = false;
+        assert_bootstrapped(&bootstrap(disk.storage(), &pd).unwrap(), &pd.inner);
     }
 
     /// A disk with everything prepared, in a cluster that another store has bootstrapped since.

@@ -184,6 +184,39 @@ fn a_directory_that_was_opened_but_never_bootstrapped_says_so() {
     assert!(matches!(error, OpenError::Bootstrap(BootstrapError::NotBootstrapped)), "{error}");
 }
 
+/// Adding a column family to another program's database would keep that program from opening it ever again.
+#[test]
+fn another_programs_database_is_left_alone() {
+    let root = TempDir::new().unwrap();
+    let path = root.path().join("store");
+    let mut options = rocksdb::Options::default();
+    options.create_if_missing(true);
+    let put = || DB::open(&options, &path).unwrap().put(b"theirs", b"data").unwrap();
+    put();
+    let before = listing(&path);
+    for result in [builder().open(&path), bootstrap(&path)] {
+        let error = result.unwrap_err();
+        assert!(matches!(error, OpenError::Storage(StorageError::ForeignDatabase { .. })), "{error}");
+        let named = |(path, ..): &(PathBuf, u32, u64)| path.clone();
+        assert_eq!(listing(&path).iter().map(named).collect::<Vec<_>>(), before.iter().map(named).collect::<Vec<_>>());
+    }
+    put();
+}
+
+/// A start that was killed before the column family came leaves an empty database: that one is ours to complete.
+#[test]
+fn an_empty_database_is_completed_by_bootstrap() {
+    let root = TempDir::new().unwrap();
+    let path = root.path().join("store");
+    let mut options = rocksdb::Options::default();
+    options.create_if_missing(true);
+    drop(DB::open(&options, &path).unwrap());
+    let error = builder().open(&path).unwrap_err();
+    assert!(matches!(error, OpenError::Storage(StorageError::ForeignDatabase { .. })), "{error}");
+    drop(bootstrap(&path).unwrap());
+    builder().open(&path).unwrap();
+}
+
 fn is_in_use(result: Result<Store<RocksStorage>, OpenError>) -> bool {
     matches!(result, Err(OpenError::Storage(StorageError::InUse { .. })))
 }

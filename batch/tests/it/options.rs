@@ -59,6 +59,19 @@ fn untracked_logs_are_refused() {
 }
 
 #[test]
+fn unordered_writes_are_refused() {
+    assert_refused("unordered_write", |options| {
+        options.set_unordered_write(true);
+    });
+}
+
+#[test]
+fn skipping_damaged_log_records_is_refused() {
+    let mode = rocksdb::DBRecoveryMode::SkipAnyCorruptedRecord;
+    assert_refused("wal_recovery_mode", |options| options.set_wal_recovery_mode(mode));
+}
+
+#[test]
 fn a_missing_family_is_named() {
     let error = attach(&["default"], |_| {}).unwrap_err();
     assert!(matches!(error, StorageError::MissingFamily { family: "raft", .. }), "{error}");

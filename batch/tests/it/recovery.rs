@@ -97,6 +97,10 @@ fn overlap_is_refused_whichever_version_is_larger(disk: &impl Disk) {
         let RecoveryError::Tiling(Refusal::Overlap { new, other }) = &error else { panic!("{error}") };
         assert_eq!([new.id(), other.id()], [3, 2].map(RegionId::new));
     }
+    // With a destroy to finish beside it: nothing is repaired in a store that is refused.
+    put_region(&disk.storage(), &tombstone(60));
+    put(&disk.storage(), Family::Raft, &raft_state_key(60.into()), &raft_state(9));
+    refused(disk);
     // The same start, and one inside the other.
     put_region(&disk.storage(), &draft(3, "a", "", epoch(2)).build().unwrap());
     assert!(matches!(refused(disk), RecoveryError::Tiling(Refusal::Overlap { .. })));

@@ -49,7 +49,8 @@ fn host_data_and_metadata_share_one_rocksdb_batch() {
 
     let mut batch = rocksdb::WriteBatch::default();
     batch.put_cf(db.cf_handle("own").unwrap(), b"host key", b"host value");
-    records::write_peer_state(&storage, &mut batch, &region, PeerState::Normal, None).unwrap();
+    let stored = records::write_peer_state(&storage, &mut batch, &region, PeerState::Normal, None).unwrap();
+    assert!(stored.same_buffer(&region), "I6: a region that is stored as it is is not built again");
     assert_eq!(db.get_cf(db.cf_handle("own").unwrap(), b"host key").unwrap(), None);
     db.write(batch).unwrap();
 

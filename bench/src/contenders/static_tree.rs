@@ -44,8 +44,8 @@ impl StaticTree {
     }
 }
 
-/// The child that leads on to `head`: the last one that does not begin after it. Four steps without a branch, which beat
-/// comparing all sixteen heads by three to one, with vector instructions or without.
+/// The child that leads on to `head`: the last one that does not begin after it. Four steps without a branch. Comparing all
+/// sixteen heads took 3.2 times as long at a thousand regions and 1.7 times at a million; with AVX2 and a bit mask, 1.9 and 1.1.
 #[inline]
 fn child(at: usize, node: &Node, head: u64) -> usize {
     let mut last = 0;
@@ -201,8 +201,9 @@ mod tests {
         let layout = Layout::new(5_000, SEED);
         let tree: StaticTree = Stage::map_of(&Model::new(&layout)).unwrap();
         let probes = Probes::uniform(&layout, SEED);
-        for key in probes.pieces(0, probes.len() as u64).flat_map(|(keys, _)| keys) {
-            let key = InlineKey::query(key);
+        let rows = probes.pieces(0, probes.len() as u64).flat_map(|(keys, _)| keys);
+        let starts = tree.array.regions().iter().map(|region| region.start);
+        for key in rows.map(|key| InlineKey::query(key)).chain(starts) {
             assert!(tree.array.regions()[tree.descend(tree.heads.head(&key))].contains(&key), "{key:?}");
         }
     }

@@ -110,6 +110,7 @@ impl Change {
 #[must_use]
 pub struct Changeset {
     changes: Vec<Change>,
+    left: Vec<Region>,
 }
 
 impl Changeset {
@@ -131,6 +132,19 @@ impl Changeset {
     /// Adds the removal of a region, decided from the entry that changed last at `base`.
     pub fn remove(self, id: RegionId, base: Sequence, removal: Removal, peer: Option<PeerId>) -> Self {
         self.with(Change::Remove { id, base, removal, peer })
+    }
+
+    /// Gives keys up to a region that this changeset does not bring: a split's child that the store has, or had, in another
+    /// way already (spec section 5.5). No region need own them afterwards.
+    pub fn leave(mut self, child: Region) -> Self {
+        self.left.push(child);
+        self
+    }
+
+    /// The regions that keys are given up to.
+    #[must_use]
+    pub fn left(&self) -> &[Region] {
+        &self.left
     }
 
     /// Adds a change.

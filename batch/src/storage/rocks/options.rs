@@ -11,20 +11,21 @@ use rocksdb::{DBCompressionType, DBRecoveryMode, Options};
 
 use crate::storage::{Durability, StorageError};
 
-/// What must be, by the name in RocksDB's options file. Why: known failures of RocksDB when they are otherwise.
-const REQUIRED: [(&str, &str); 5] = [
-    ("manual_wal_flush", "false"), // families disagree after a crash, the tail is never synced
-    ("wal_bytes_per_sync", "0"),   // ranges of a log become durable out of order
-    ("recycle_log_file_num", "0"), // an old log's records can be taken for the new one's
-    ("paranoid_checks", "true"),   // damage goes unseen
-    ("track_and_verify_wals_in_manifest", "true"), // a lost or cut older log is a silent hole
+/// What must be, by the name in RocksDB's options file, and what goes wrong otherwise.
+const REQUIRED: [(&str, &[&str]); 7] = [
+    ("manual_wal_flush", &["false"]), // families disagree after a crash, the tail is never synced
+    ("wal_bytes_per_sync", &["0"]),   // ranges of a log become durable out of order
+    ("recycle_log_file_num", &["0"]), // an old log's records can be taken for the new one's
+    ("paranoid_checks", &["true"]),   // damage goes unseen
+    ("track_and_verify_wals_in_manifest", &["true"]), // a lost or cut older log is a silent hole
+    ("unordered_write", &["false"]),  // a later batch may be visible before an earlier one
+    // Skipping damaged records leaves silent holes.
+    ("wal_recovery_mode", &["kTolerateCorruptedTailRecords", "kPointInTimeRecovery", "kAbsoluteConsistency"]),
 ];
 
 /// For a database of our own.
 pub(super) fn safe(durability: Durability) -> Options {
     let mut options = family();
-    options.create_if_missing(true);
-    options.create_missing_column_families(true);
     options.set_manual_wal_flush(false);
     options.set_wal_bytes_per_sync(0);
     options.set_recycle_log_file_num(0);
@@ -56,13 +57,9 @@ pub(super) fn check(path: &Path) -> Result<(), StorageError> {
     let found = db_options(path)?;
     for (option, required) in REQUIRED {
         let value = found.get(option).map_or("missing", String::as_str);
-        if value != required {
-            return Err(StorageError::UnsafeOption {
-                path: path.to_owned(),
-                option,
-                found: value.to_owned(),
-                required,
-            });
+        if !required.contains(&value) {
+            let (path, found, required) = (path.to_owned(), value.to_owned(), required.join(" or "));
+            return Err(StorageError::UnsafeOption { path, option, found, required });
         }
     }
     Ok(())
