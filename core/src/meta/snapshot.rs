@@ -129,7 +129,8 @@ impl Snapshot {
     /// went back). O(regions).
     ///
     /// Two states do not say why a region gave up keys. `may_leave_hole` names those of this state that were allowed to,
-    /// because they were destroyed or replaced by a Raft snapshot in between; whether they went back is checked all the same.
+    /// because they were destroyed, replaced by a Raft snapshot, or [left](crate::Changeset::leave) keys to a region of
+    /// another changeset in between; whether they went back is checked all the same.
     /// Where neither happens, that is `|_| false`.
     #[must_use]
     pub fn validate_change_to(&self, later: &Self, may_leave_hole: impl Fn(RegionId) -> bool) -> Vec<Violation> {

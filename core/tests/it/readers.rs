@@ -253,15 +253,14 @@ fn a_thread_keeps_its_reader_also_after_the_map_is_gone() {
     let meta = tiled();
     let (handle, mut reader) = (meta.read_handle(), meta.reader());
     let (tell, told) = std::sync::mpsc::channel::<()>();
-    let named = std::thread::Builder::new().name("keeps its reader".to_owned());
-    let keeps = move || {
+    let watch = move || {
         let before = reader.snapshot().sequence().get();
         told.recv().unwrap();
         let mut fresh = handle.reader();
         let seen = [reader.snapshot().sequence(), fresh.snapshot().sequence(), handle.snapshot().sequence()];
         (before, seen.map(|sequence| sequence.get()), handle.sequence().get(), handle.store_id())
     };
-    let thread = named.spawn(keeps).unwrap();
+    let thread = std::thread::Builder::new().name("watch".to_owned()).spawn(watch).unwrap();
     let (mut rng, mut next_id) = (rng("a_thread_keeps_its_reader_also_after_the_map_is_gone"), 1_000);
     for _ in 0..10 {
         change(&meta, &mut rng, &mut next_id);
