@@ -283,3 +283,6 @@ impl<S: Storage> Store<S> {
         &self.progress
     }
 }
+
+#[cfg(test)]
+mod tests;
