@@ -150,8 +150,9 @@ pub(crate) fn recover(
 /// The published map. Whether the regions contradict one another shows here, and only here, so it comes before any repair.
 fn build(found: &scan::Found, store: StoreId) -> Result<StoreMeta, RecoveryError> {
     let (live, tombstones): (Vec<_>, Vec<_>) = found.regions.iter().partition(|region| region.state().is_live());
-    let own_peer = |region: &Region| region.destroyed_peer().or_else(|| Some(region.peer_on(store)?.id));
-    let buried = tombstones.iter().map(|region| (region.id(), own_peer(region)));
+    // After a removal the list of peers no longer has the destroyed one.
+    let buried_peer = |region: &Region| region.destroyed_peer().or_else(|| region.peer_on(store).map(|peer| peer.id));
+    let buried = tombstones.iter().map(|region| (region.id(), buried_peer(region)));
     StoreMeta::recover(Some(store), live.into_iter().cloned(), buried).map_err(RecoveryError::Tiling)
 }
 

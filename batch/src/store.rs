@@ -285,42 +285,4 @@ impl<S: Storage> Store<S> {
 }
 
 #[cfg(test)]
-mod tests {
-    use regionmeta::{
-        AdminCommand, ChangeKind, Changeset, LogPosition, Peer, PeerChange, PeerId, Refusal, RegionDraft, Term,
-    };
-
-    use super::*;
-    use crate::pd::EmbeddedPd;
-    use crate::storage::MemStorage;
-
-    /// I12, tikv#10533: the record of a peer that a conf change removed lists the others only. The removed one was refused
-    /// until the store was opened again, and accepted after that.
-    #[test]
-    fn a_destroyed_peer_stays_destroyed_after_a_restart() {
-        let disk = MemStorage::new();
-        let store = StoreBuilder::new(7.into()).bootstrap_storage(disk.clone(), &EmbeddedPd::new(7.into())).unwrap();
-        let first = store.meta().snapshot().locate(b"").unwrap().region().clone();
-        let own = first.peers().next().unwrap();
-        let mut batch = store.begin();
-        for (index, kind, peer) in
-            [(6, ChangeKind::AddNode, Peer::voter(90.into(), 2.into())), (7, ChangeKind::RemoveNode, own)]
-        {
-            let current = batch.region(first.id()).unwrap();
-            let entry = LogPosition { index: index.into(), term: Term::new(6) };
-            let command = AdminCommand::ChangePeer(PeerChange { kind, peer });
-            batch.apply(first.id(), entry, current.epoch(), &command).unwrap();
-        }
-        batch.commit().unwrap();
-        let with_peer = |id: PeerId| {
-            let peers = vec![Peer { id, ..own }];
-            Changeset::new().create(RegionDraft { peers, ..first.to_draft() }.build().unwrap())
-        };
-        let reopened = || StoreBuilder::new(7.into()).open_storage(disk.clone()).unwrap();
-        for store in [store, reopened()] {
-            let refusal = store.writer().prepare(with_peer(own.id)).unwrap_err();
-            assert!(matches!(refusal, Refusal::Tombstoned { .. }), "{refusal}");
-            drop(store.writer().prepare(with_peer(91.into())).unwrap());
-        }
-    }
-}
+mod tests;

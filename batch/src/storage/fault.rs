@@ -77,13 +77,12 @@ impl<S: Storage> Storage for FaultyStorage<S> {
             self.inner.write(batch, durability)?;
         }
         assert_ne!(self.fault, Fault::Panics, "injected");
-        let (location, cause) = ("a storage with faults".to_owned(), "injected".to_owned());
-        Err(StorageError::Backend { action: "write a batch", location, cause })
+        Err(injected("write a batch"))
     }
 
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
         if self.read_fails.swap(false, Ordering::Relaxed) {
-            return Err(StorageError::at_key("read", family, key, "injected"));
+            return Err(injected("read a key"));
         }
         self.inner.get(family, key)
     }
@@ -95,4 +94,8 @@ impl<S: Storage> Storage for FaultyStorage<S> {
     fn sync(&self) -> Result<(), StorageError> {
         self.inner.sync()
     }
+}
+
+fn injected(action: &'static str) -> StorageError {
+    StorageError::Backend { action, location: "a storage with faults".to_owned(), cause: "injected".to_owned() }
 }

@@ -275,10 +275,14 @@ fn check_versions(index: &Index, changed: &HashSet<RegionId>, after: &BTreeMap<&
 
 /// I1: what was covered stays covered, wherever the kind of change promises it.
 fn check_coverage(index: &Index, changeset: &Changeset, after: &BTreeMap<&[u8], &Region>) -> Result<(), Refusal> {
-    let mut after = after.clone();
-    for left in changeset.left() {
-        after.entry(left.start_key()).or_insert(left);
-    }
+    let with_left;
+    let after = if changeset.left().is_empty() {
+        after
+    } else {
+        let left = changeset.left().iter().map(|left| (left.start_key(), left));
+        with_left = left.chain(after.iter().map(|(&key, &region)| (key, region))).collect();
+        &with_left
+    };
     for change in changeset.changes().iter().filter(|change| change.must_leave_no_hole()) {
         let Some(before) = index.get(change.id()).map(|entry| entry.region()) else { continue };
         // The last region that begins at or before it, and everything from there on.

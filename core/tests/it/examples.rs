@@ -120,6 +120,21 @@ fn range_moved_at_the_same_version() {
     assert!(abc().prepare(Changeset::new().update(BASE, grown(6), Reason::Snapshot)).is_ok());
 }
 
+/// A split whose child this store has in another way already: the derived region gives the keys up, and only those.
+#[test]
+fn keys_that_are_left_to_another_peer_are_no_hole() {
+    let shrunk = newer(1, "a", "aa");
+    let split = || Changeset::new().update(BASE, shrunk.clone(), Reason::Split);
+    let text = "no region of the changeset takes over all of region 1 [\"a\", \"b\") epoch 5/5 peers [(10, 1)] Normal: \
+                keys would be lost";
+    assert!(matches!(assert_refused(&abc(), split(), text), Refusal::Hole { .. }));
+    assert_refused(&abc(), split().leave(newer(9, "ab", "b")), text);
+    let meta = abc();
+    let after = meta.prepare(split().leave(newer(9, "aa", "b"))).unwrap().publish();
+    assert!(after.locate(b"aa").is_none() && after.get(RegionId::new(9)).is_none());
+    assert_eq!(after.validate(), []);
+}
+
 /// Overlap of two ids: the larger version wins, equal versions are corruption, and `conf_ver` does not count (tikv PR#4082).
 #[test]
 fn not_newer() {

@@ -209,7 +209,7 @@ struct Written {
     commit_changes_max: u64,
 }
 
-/// Writes as [`write`] does. A failure, or a panic, is told at once to the parent and to the thread that waits for it.
+/// Writes as [`write()`] does. A failure, or a panic, is told at once to the parent and to the thread that waits for it.
 fn write_or_fail<'a>(
     writer: Writer<'a>,
     rng: fastrand::Rng,
