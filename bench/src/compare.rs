@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::map::Failure;
 use crate::report::{Answer, Report};
-use crate::roster::{BytesInUse, CountBytes, Roster, Workload};
+use crate::roster::{BytesInUse, Choice, CountBytes, Roster, Workload};
 use crate::tasks::{Entrant, Outcome};
 
 /// What to compare, and for how long.
@@ -18,6 +18,8 @@ pub struct Settings {
     pub seconds: f64,
     /// The seed of the work.
     pub seed: u64,
+    /// Who takes part.
+    pub choice: Choice,
 }
 
 /// A question: its name in the report, how many units an operation is, and who takes part.
@@ -37,16 +39,16 @@ const ROUNDS_MIN: usize = 3;
 /// Bytes are not measured in time.
 const TIMED_QUESTIONS: u32 = 11;
 
-/// Runs every question with every contender that takes part in it. `count` tells the heap bytes that some work keeps; `say`
+/// Runs every question with every chosen contender that takes part in it. `count` tells the heap bytes that some work keeps; `say`
 /// is told what is being done.
 ///
 /// # Errors
 /// [`Failure`] if a contender could not do its work or answered wrongly.
 pub fn compare(settings: &Settings, count: &CountBytes, say: &mut dyn FnMut(&str)) -> Result<Report, Failure> {
     say("building");
-    let work = Workload::new(settings.regions, settings.seed);
-    let (roster, bytes) = Roster::build_counting(&work, count)?;
-    let Settings { regions, seconds, seed } = *settings;
+    let Settings { regions, seconds, seed, ref choice } = *settings;
+    let work = Workload::new(regions, seed);
+    let (roster, bytes) = Roster::build_counting(&work, choice, count)?;
     let mut report = Report { regions, seconds, seed, answers: [].into(), order: Vec::new() };
     let budget = Duration::from_secs_f64(seconds.max(0.0)) / TIMED_QUESTIONS;
     for question in questions(&roster, regions) {
@@ -210,7 +212,7 @@ mod tests {
 
     #[test]
     fn every_question_is_answered_by_ours_the_mutex_and_where_there_is_one_the_limit() {
-        let settings = Settings { regions: 300, seconds: 0.1, seed: 1 };
+        let settings = Settings { regions: 300, seconds: 0.1, seed: 1, choice: Choice::default() };
         let counted = |work: &mut dyn FnMut()| {
             work();
             3_000
@@ -226,7 +228,9 @@ mod tests {
         assert_eq!(report.answers["bytes_per_region"].ours, Some(10.0));
         assert_eq!(report.answers["lookup_with_writer"].misses["ours"], 0);
         assert!(report.answers["lookup_two_threads"].scaling.contains_key("ours"));
-        assert!(report.to_string().lines().count() > 100);
+        let table = report.to_string();
+        assert!(table.lines().count() > 100);
+        assert!(table.lines().all(|line| line.len() <= 120), "{table}");
     }
 
     #[test]

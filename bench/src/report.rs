@@ -144,7 +144,7 @@ impl fmt::Display for Answer {
         for &name in &self.shown {
             let (median, best) = (self.median_of(name).unwrap_or(0.0), self.best.get(name).copied().unwrap_or(0.0));
             let (ratio, best_ratio) = (over(median, self.ours), over(best, best_of_ours));
-            write!(f, "  {name:<18}{median:>14.1}  {ratio:>8.2}x   best {best:>12.1}  {best_ratio:>8.2}x")?;
+            write!(f, "  {name:<17}{median:>12.1} {ratio:>8.2}x  best {best:>12.1} {best_ratio:>8.2}x")?;
             self.fmt_extras(name, f)?;
             writeln!(f)?;
         }

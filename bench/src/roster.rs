@@ -25,6 +25,51 @@ const REGIONS_INSERTED_MAX: usize = 100_000;
 /// Regions in a scan.
 pub const REGIONS_PER_SCAN: usize = 100;
 
+/// Everyone who can take part.
+pub const CONTENDERS: [(&str, Role); 14] = [
+    ("ours", Role::Ours),
+    ("mutex", Role::Peer),
+    ("rwlock", Role::Peer),
+    ("tokio", Role::Peer),
+    ("skip_map", Role::Peer),
+    ("tree_index", Role::Peer),
+    ("imbl", Role::Peer),
+    ("papaya", Role::Peer),
+    ("dashmap", Role::Peer),
+    ("sorted_array", Role::Peer),
+    ("static_tree", Role::Limit),
+    ("dense_ids", Role::Limit),
+    ("arc_swap", Role::Limit),
+    ("arc_swap_guard", Role::Peer),
+];
+/// What [`Choice`] takes for all limits together.
+pub const LIMIT: &str = "limit";
+
+/// Which contenders take part. This project always does: it is what the others are compared with.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Choice(Vec<String>);
+
+impl Choice {
+    /// These contenders, each one of [`CONTENDERS`] or [`LIMIT`]; all of them if none is named.
+    #[must_use]
+    pub fn only(names: Vec<String>) -> Self {
+        Self(names)
+    }
+
+    /// Whether a contender takes part.
+    #[must_use]
+    pub fn takes(&self, name: &str, role: Role) -> bool {
+        let named = |chosen: &String| chosen == name || (chosen == LIMIT && role == Role::Limit);
+        role == Role::Ours || self.0.is_empty() || self.0.iter().any(named)
+    }
+
+    /// How many contenders take part.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        CONTENDERS.iter().filter(|(name, role)| self.takes(name, *role)).count()
+    }
+}
+
 /// The work that all contenders share.
 #[derive(Debug)]
 pub struct Workload {
@@ -43,24 +88,24 @@ impl Workload {
     }
 }
 
-/// Every contender, built on the same regions.
+/// The chosen contenders, built on the same regions.
 #[derive(Debug)]
 pub struct Roster<'w> {
     work: &'w Workload,
     ours: Stage<'w, Ours>,
-    mutex: Stage<'w, MutexClone>,
-    rwlock: Stage<'w, RwLockArc>,
-    tokio: Stage<'w, TokioCache>,
-    skip_map: Stage<'w, SkipList>,
-    tree_index: Stage<'w, SccTree>,
-    imbl: Stage<'w, ImblSwap>,
-    papaya: Stage<'w, PapayaIds>,
-    dashmap: Stage<'w, DashmapIds>,
-    sorted_array: Stage<'w, SortedArray>,
-    static_tree: Stage<'w, StaticTree>,
-    dense_ids: Stage<'w, DenseIds>,
-    arc_swap: ArcSwapCell,
-    arc_swap_guard: ArcSwapGuard,
+    mutex: Option<Stage<'w, MutexClone>>,
+    rwlock: Option<Stage<'w, RwLockArc>>,
+    tokio: Option<Stage<'w, TokioCache>>,
+    skip_map: Option<Stage<'w, SkipList>>,
+    tree_index: Option<Stage<'w, SccTree>>,
+    imbl: Option<Stage<'w, ImblSwap>>,
+    papaya: Option<Stage<'w, PapayaIds>>,
+    dashmap: Option<Stage<'w, DashmapIds>>,
+    sorted_array: Option<Stage<'w, SortedArray>>,
+    static_tree: Option<Stage<'w, StaticTree>>,
+    dense_ids: Option<Stage<'w, DenseIds>>,
+    arc_swap: Option<ArcSwapCell>,
+    arc_swap_guard: Option<ArcSwapGuard>,
 }
 
 /// Counts the heap bytes that some work takes and keeps.
@@ -75,35 +120,39 @@ impl<'w> Roster<'w> {
     /// # Errors
     /// [`Failure`] if one cannot be built.
     pub fn build(work: &'w Workload) -> Result<Self, Failure> {
-        Self::build_counting(work, &|build| {
+        let uncounted = |build: &mut dyn FnMut()| {
             build();
             0
-        })
-        .map(|(roster, _)| roster)
+        };
+        Self::build_counting(work, &Choice::default(), &uncounted).map(|(roster, _)| roster)
     }
 
-    /// Builds every contender, and counts the bytes of each.
+    /// Builds the chosen contenders, and counts the bytes of each.
     ///
     /// # Errors
     /// [`Failure`] if one cannot be built.
-    pub fn build_counting(work: &'w Workload, count: &CountBytes) -> Result<(Self, BytesInUse), Failure> {
-        let mut builder = Builder { model: Model::new(&work.layout), count, bytes: Vec::new() };
+    pub fn build_counting(
+        work: &'w Workload,
+        choice: &Choice,
+        count: &CountBytes,
+    ) -> Result<(Self, BytesInUse), Failure> {
+        let mut builder = Builder { model: Model::new(&work.layout), choice, count, bytes: Vec::new() };
         let roster = Self {
             work,
             ours: builder.build("ours", Role::Ours)?,
-            mutex: builder.build("mutex", Role::Peer)?,
-            rwlock: builder.build("rwlock", Role::Peer)?,
-            tokio: builder.build("tokio", Role::Peer)?,
-            skip_map: builder.build("skip_map", Role::Peer)?,
-            tree_index: builder.build("tree_index", Role::Peer)?,
-            imbl: builder.build("imbl", Role::Peer)?,
-            papaya: builder.build("papaya", Role::Peer)?,
-            dashmap: builder.build("dashmap", Role::Peer)?,
-            sorted_array: builder.build("sorted_array", Role::Peer)?,
-            static_tree: builder.build("static_tree", Role::Limit)?,
-            dense_ids: builder.build("dense_ids", Role::Limit)?,
-            arc_swap: ArcSwapCell::default(),
-            arc_swap_guard: ArcSwapGuard::default(),
+            mutex: builder.build_if_chosen("mutex", Role::Peer)?,
+            rwlock: builder.build_if_chosen("rwlock", Role::Peer)?,
+            tokio: builder.build_if_chosen("tokio", Role::Peer)?,
+            skip_map: builder.build_if_chosen("skip_map", Role::Peer)?,
+            tree_index: builder.build_if_chosen("tree_index", Role::Peer)?,
+            imbl: builder.build_if_chosen("imbl", Role::Peer)?,
+            papaya: builder.build_if_chosen("papaya", Role::Peer)?,
+            dashmap: builder.build_if_chosen("dashmap", Role::Peer)?,
+            sorted_array: builder.build_if_chosen("sorted_array", Role::Peer)?,
+            static_tree: builder.build_if_chosen("static_tree", Role::Limit)?,
+            dense_ids: builder.build_if_chosen("dense_ids", Role::Limit)?,
+            arc_swap: choice.takes("arc_swap", Role::Limit).then(ArcSwapCell::default),
+            arc_swap_guard: choice.takes("arc_swap_guard", Role::Peer).then(ArcSwapGuard::default),
         };
         Ok((roster, builder.bytes))
     }
@@ -121,113 +170,113 @@ impl<'w> Roster<'w> {
     }
 
     fn locate_among<'r>(&'r self, probes: &'r Probes) -> Vec<Entrant<'r>> {
-        vec![
-            self.ours.locate(probes, Ours::reader),
-            variant("ours_by_snapshot", self.ours.locate(probes, Ours::by_snapshot)),
-            self.mutex.locate(probes, |map| map),
-            self.rwlock.locate(probes, |map| map),
-            self.tokio.locate(probes, |map| map),
-            self.skip_map.locate(probes, |map| map),
-            self.tree_index.locate(probes, |map| map),
-            self.imbl.locate(probes, |map| map),
-            self.sorted_array.locate(probes, |map| map),
-            self.static_tree.locate(probes, |map| map),
-        ]
+        present([
+            Some(self.ours.locate(probes, Ours::reader)),
+            Some(variant("ours_by_snapshot", self.ours.locate(probes, Ours::by_snapshot))),
+            self.mutex.as_ref().map(|it| it.locate(probes, |map| map)),
+            self.rwlock.as_ref().map(|it| it.locate(probes, |map| map)),
+            self.tokio.as_ref().map(|it| it.locate(probes, |map| map)),
+            self.skip_map.as_ref().map(|it| it.locate(probes, |map| map)),
+            self.tree_index.as_ref().map(|it| it.locate(probes, |map| map)),
+            self.imbl.as_ref().map(|it| it.locate(probes, |map| map)),
+            self.sorted_array.as_ref().map(|it| it.locate(probes, |map| map)),
+            self.static_tree.as_ref().map(|it| it.locate(probes, |map| map)),
+        ])
     }
 
     /// Look-ups by key, [`BATCH`](crate::map::BATCH) in flight; who cannot do that does them one by one.
     #[must_use]
     pub fn locate_batched(&self) -> Vec<Entrant<'_>> {
         let probes = &self.work.uniform;
-        vec![
-            self.ours.locate_batched(probes, Ours::reader),
-            self.mutex.locate_batched(probes, |map| map),
-            self.rwlock.locate_batched(probes, |map| map),
-            self.tokio.locate_batched(probes, |map| map),
-            self.skip_map.locate_batched(probes, |map| map),
-            self.tree_index.locate_batched(probes, |map| map),
-            self.imbl.locate_batched(probes, |map| map),
-            self.sorted_array.locate_batched(probes, |map| map),
-            self.static_tree.locate_batched(probes, |map| map),
-        ]
+        present([
+            Some(self.ours.locate_batched(probes, Ours::reader)),
+            self.mutex.as_ref().map(|it| it.locate_batched(probes, |map| map)),
+            self.rwlock.as_ref().map(|it| it.locate_batched(probes, |map| map)),
+            self.tokio.as_ref().map(|it| it.locate_batched(probes, |map| map)),
+            self.skip_map.as_ref().map(|it| it.locate_batched(probes, |map| map)),
+            self.tree_index.as_ref().map(|it| it.locate_batched(probes, |map| map)),
+            self.imbl.as_ref().map(|it| it.locate_batched(probes, |map| map)),
+            self.sorted_array.as_ref().map(|it| it.locate_batched(probes, |map| map)),
+            self.static_tree.as_ref().map(|it| it.locate_batched(probes, |map| map)),
+        ])
     }
 
     /// Look-ups by key on two threads.
     #[must_use]
     pub fn locate_two_threads(&self) -> Vec<Entrant<'_>> {
         let probes = &self.work.uniform;
-        vec![
-            self.ours.locate_on_two_threads(probes, Ours::reader),
-            variant("ours_by_snapshot", self.ours.locate_on_two_threads(probes, Ours::by_snapshot)),
-            self.mutex.locate_on_two_threads(probes, |map| map),
-            self.rwlock.locate_on_two_threads(probes, |map| map),
-            self.tokio.locate_on_two_threads(probes, |map| map),
-            self.skip_map.locate_on_two_threads(probes, |map| map),
-            self.tree_index.locate_on_two_threads(probes, |map| map),
-            self.imbl.locate_on_two_threads(probes, |map| map),
-            self.sorted_array.locate_on_two_threads(probes, |map| map),
-            self.static_tree.locate_on_two_threads(probes, |map| map),
-        ]
+        present([
+            Some(self.ours.locate_on_two_threads(probes, Ours::reader)),
+            Some(variant("ours_by_snapshot", self.ours.locate_on_two_threads(probes, Ours::by_snapshot))),
+            self.mutex.as_ref().map(|it| it.locate_on_two_threads(probes, |map| map)),
+            self.rwlock.as_ref().map(|it| it.locate_on_two_threads(probes, |map| map)),
+            self.tokio.as_ref().map(|it| it.locate_on_two_threads(probes, |map| map)),
+            self.skip_map.as_ref().map(|it| it.locate_on_two_threads(probes, |map| map)),
+            self.tree_index.as_ref().map(|it| it.locate_on_two_threads(probes, |map| map)),
+            self.imbl.as_ref().map(|it| it.locate_on_two_threads(probes, |map| map)),
+            self.sorted_array.as_ref().map(|it| it.locate_on_two_threads(probes, |map| map)),
+            self.static_tree.as_ref().map(|it| it.locate_on_two_threads(probes, |map| map)),
+        ])
     }
 
     /// Look-ups by key beside a writer.
     #[must_use]
     pub fn locate_beside_writer(&self) -> Vec<Entrant<'_>> {
         let probes = &self.work.uniform;
-        vec![
-            self.ours.locate_beside_writer(probes, SEED, Ours::reader),
-            variant("ours_by_snapshot", self.ours.locate_beside_writer(probes, SEED, Ours::by_snapshot)),
-            self.mutex.locate_beside_writer(probes, SEED, |map| map),
-            self.rwlock.locate_beside_writer(probes, SEED, |map| map),
-            self.tokio.locate_beside_writer(probes, SEED, |map| map),
-            self.skip_map.locate_beside_writer(probes, SEED, |map| map),
-            self.tree_index.locate_beside_writer(probes, SEED, |map| map),
-            self.imbl.locate_beside_writer(probes, SEED, |map| map),
-        ]
+        present([
+            Some(self.ours.locate_beside_writer(probes, SEED, Ours::reader)),
+            Some(variant("ours_by_snapshot", self.ours.locate_beside_writer(probes, SEED, Ours::by_snapshot))),
+            self.mutex.as_ref().map(|it| it.locate_beside_writer(probes, SEED, |map| map)),
+            self.rwlock.as_ref().map(|it| it.locate_beside_writer(probes, SEED, |map| map)),
+            self.tokio.as_ref().map(|it| it.locate_beside_writer(probes, SEED, |map| map)),
+            self.skip_map.as_ref().map(|it| it.locate_beside_writer(probes, SEED, |map| map)),
+            self.tree_index.as_ref().map(|it| it.locate_beside_writer(probes, SEED, |map| map)),
+            self.imbl.as_ref().map(|it| it.locate_beside_writer(probes, SEED, |map| map)),
+        ])
     }
 
     /// Look-ups by id.
     #[must_use]
     pub fn get(&self) -> Vec<Entrant<'_>> {
         let probes = &self.work.uniform;
-        vec![
-            self.ours.get(probes, Ours::reader),
-            variant("ours_by_snapshot", self.ours.get(probes, Ours::by_snapshot)),
-            self.mutex.get(probes, |map| map),
-            self.rwlock.get(probes, |map| map),
-            self.tokio.get(probes, |map| map),
-            self.imbl.get(probes, |map| map),
-            self.papaya.get(probes, |map| map),
-            self.dashmap.get(probes, |map| map),
-            self.dense_ids.get(probes, |map| map),
-        ]
+        present([
+            Some(self.ours.get(probes, Ours::reader)),
+            Some(variant("ours_by_snapshot", self.ours.get(probes, Ours::by_snapshot))),
+            self.mutex.as_ref().map(|it| it.get(probes, |map| map)),
+            self.rwlock.as_ref().map(|it| it.get(probes, |map| map)),
+            self.tokio.as_ref().map(|it| it.get(probes, |map| map)),
+            self.imbl.as_ref().map(|it| it.get(probes, |map| map)),
+            self.papaya.as_ref().map(|it| it.get(probes, |map| map)),
+            self.dashmap.as_ref().map(|it| it.get(probes, |map| map)),
+            self.dense_ids.as_ref().map(|it| it.get(probes, |map| map)),
+        ])
     }
 
     /// Scans of [`REGIONS_PER_SCAN`] regions.
     #[must_use]
     pub fn scan(&self) -> Vec<Entrant<'_>> {
         let (probes, regions) = (&self.work.uniform, REGIONS_PER_SCAN);
-        vec![
-            self.ours.scan(probes, regions, Ours::reader),
-            self.mutex.scan(probes, regions, |map| map),
-            self.rwlock.scan(probes, regions, |map| map),
-            self.skip_map.scan(probes, regions, |map| map),
-            self.tree_index.scan(probes, regions, |map| map),
-            self.imbl.scan(probes, regions, |map| map),
-            self.sorted_array.scan(probes, regions, |map| map),
-        ]
+        present([
+            Some(self.ours.scan(probes, regions, Ours::reader)),
+            self.mutex.as_ref().map(|it| it.scan(probes, regions, |map| map)),
+            self.rwlock.as_ref().map(|it| it.scan(probes, regions, |map| map)),
+            self.skip_map.as_ref().map(|it| it.scan(probes, regions, |map| map)),
+            self.tree_index.as_ref().map(|it| it.scan(probes, regions, |map| map)),
+            self.imbl.as_ref().map(|it| it.scan(probes, regions, |map| map)),
+            self.sorted_array.as_ref().map(|it| it.scan(probes, regions, |map| map)),
+        ])
     }
 
     /// Snapshots.
     #[must_use]
     pub fn take_snapshot(&self) -> Vec<Entrant<'_>> {
-        vec![
-            self.ours.take_snapshot(),
-            self.mutex.take_snapshot(),
-            self.imbl.take_snapshot(),
-            snapshots("arc_swap_guard", Role::Peer, &self.arc_swap_guard),
-            snapshots("arc_swap", Role::Limit, &self.arc_swap),
-        ]
+        present([
+            Some(self.ours.take_snapshot()),
+            self.mutex.as_ref().map(|it| it.take_snapshot()),
+            self.imbl.as_ref().map(|it| it.take_snapshot()),
+            self.arc_swap_guard.as_ref().map(|it| snapshots("arc_swap_guard", Role::Peer, it)),
+            self.arc_swap.as_ref().map(|it| snapshots("arc_swap", Role::Limit, it)),
+        ])
     }
 
     /// Publishing one split.
@@ -249,47 +298,93 @@ impl<'w> Roster<'w> {
     }
 
     fn publish(&self, kind: Kind, batch: usize) -> Vec<Entrant<'_>> {
-        vec![
-            self.ours.publish(kind, batch, SEED),
-            self.mutex.publish(kind, batch, SEED),
-            self.rwlock.publish(kind, batch, SEED),
-            self.tokio.publish(kind, batch, SEED),
-            self.skip_map.publish(kind, batch, SEED),
-            self.tree_index.publish(kind, batch, SEED),
-            self.imbl.publish(kind, batch, SEED),
-        ]
+        present([
+            Some(self.ours.publish(kind, batch, SEED)),
+            self.mutex.as_ref().map(|it| it.publish(kind, batch, SEED)),
+            self.rwlock.as_ref().map(|it| it.publish(kind, batch, SEED)),
+            self.tokio.as_ref().map(|it| it.publish(kind, batch, SEED)),
+            self.skip_map.as_ref().map(|it| it.publish(kind, batch, SEED)),
+            self.tree_index.as_ref().map(|it| it.publish(kind, batch, SEED)),
+            self.imbl.as_ref().map(|it| it.publish(kind, batch, SEED)),
+        ])
     }
 
     /// Building the whole map from sorted descriptors.
     #[must_use]
     pub fn bulk_build(&self) -> Vec<Entrant<'_>> {
-        vec![
-            self.ours.bulk_build(),
-            variant("ours_by_inserting", self.ours.build_with(REGIONS_INSERTED_MAX, Ours::build_by_inserting)),
-            self.mutex.bulk_build(),
-            self.rwlock.bulk_build(),
-            self.tokio.bulk_build(),
-            self.skip_map.bulk_build(),
-            self.tree_index.bulk_build(),
-            self.imbl.bulk_build(),
-            self.static_tree.bulk_build(),
-        ]
+        present([
+            Some(self.ours.bulk_build()),
+            Some(variant("ours_by_inserting", self.ours.build_with(REGIONS_INSERTED_MAX, Ours::build_by_inserting))),
+            self.mutex.as_ref().map(|it| it.bulk_build()),
+            self.rwlock.as_ref().map(|it| it.bulk_build()),
+            self.tokio.as_ref().map(|it| it.bulk_build()),
+            self.skip_map.as_ref().map(|it| it.bulk_build()),
+            self.tree_index.as_ref().map(|it| it.bulk_build()),
+            self.imbl.as_ref().map(|it| it.bulk_build()),
+            self.static_tree.as_ref().map(|it| it.bulk_build()),
+        ])
     }
+}
+
+/// Those who take part.
+fn present<'r, const N: usize>(entrants: [Option<Entrant<'r>>; N]) -> Vec<Entrant<'r>> {
+    entrants.into_iter().flatten().collect()
 }
 
 /// Builds one contender after the other.
 struct Builder<'w, 'c> {
     model: Model<'w>,
+    choice: &'c Choice,
     count: &'c CountBytes,
     bytes: BytesInUse,
 }
 
 impl<'w> Builder<'w, '_> {
+    fn build_if_chosen<M: RegionMap>(
+        &mut self,
+        name: &'static str,
+        role: Role,
+    ) -> Result<Option<Stage<'w, M>>, Failure> {
+        self.choice.takes(name, role).then(|| self.build(name, role)).transpose()
+    }
+
     fn build<M: RegionMap>(&mut self, name: &'static str, role: Role) -> Result<Stage<'w, M>, Failure> {
         let mut built = None;
         let bytes = (self.count)(&mut || built = Some(Stage::<M>::map_of(&self.model)));
         self.bytes.push((name, role, bytes));
         let map = built.ok_or(Failure::Panicked)??;
         Ok(Stage::new(name, role, map, self.model.clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_not_chosen_is_not_built() {
+        let work = Workload::new(50, SEED);
+        let counted = |work: &mut dyn FnMut()| {
+            work();
+            1
+        };
+        let built = |names: &[&str]| {
+            let choice = Choice::only(names.iter().map(ToString::to_string).collect());
+            let (roster, bytes) = Roster::build_counting(&work, &choice, &counted).unwrap();
+            let names = |entrants: Vec<Entrant<'_>>| entrants.iter().map(|entrant| entrant.name).collect::<Vec<_>>();
+            let counted = bytes.iter().map(|&(name, ..)| name).collect::<Vec<_>>();
+            (counted, names(roster.locate()), names(roster.take_snapshot()))
+        };
+        let limits = (
+            vec!["ours", "static_tree", "dense_ids"],
+            vec!["ours", "ours_by_snapshot", "static_tree"],
+            vec!["ours", "arc_swap"],
+        );
+        assert_eq!(built(&[LIMIT]), limits);
+        assert_eq!(built(&["mutex"]).0, ["ours", "mutex"]);
+        let (counted, _, snapshots) = built(&[]);
+        assert!(counted.iter().eq(CONTENDERS[..12].iter().map(|(name, _)| name)));
+        assert_eq!(snapshots[3..], ["arc_swap_guard", "arc_swap"]);
+        assert_eq!(Choice::only(vec![LIMIT.into(), "mutex".into()]).count(), 5);
     }
 }

@@ -1,13 +1,17 @@
 //! The load driver of regionmeta. `./dev demo` and `./dev perf` run it; each subcommand says what it does with `--help`.
 
+mod compare;
 mod demo;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use mimalloc::MiMalloc;
+use regionmeta_bench::counting::Counting;
 
+/// Counts bytes only while `compare` builds its maps; at all other times that costs one relaxed load an allocation.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: Counting<MiMalloc> = Counting::new(MiMalloc);
 
 /// Drives regionmeta on this machine: the demo, and measurements.
 #[derive(Parser, Debug)]
@@ -21,6 +25,8 @@ struct Arguments {
 enum Command {
     /// From an empty directory to a recovered store: bootstrap, split, serve, kill -9, recover, prove.
     Demo(demo::Arguments),
+    /// This map beside other ways to do the same, interleaved in one process: medians and ratios.
+    Compare(compare::Arguments),
     /// The process that the demo starts and kills.
     #[command(hide = true)]
     DemoChild(demo::ChildArguments),
@@ -29,6 +35,7 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Demo(arguments) => demo::run(&arguments),
+        Command::Compare(arguments) => compare::run(arguments, &ALLOCATOR),
         Command::DemoChild(arguments) => demo::run_child(&arguments),
     };
     match outcome {

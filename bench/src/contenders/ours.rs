@@ -5,7 +5,7 @@ use regionmeta::{
     Snapshot, StoreMeta,
 };
 
-use crate::map::{Failure, Found, Get, Locate, Publish, RegionMap, Scan, TakeSnapshot};
+use crate::map::{BATCH, Failure, Found, Get, Locate, Publish, RegionMap, Scan, TakeSnapshot};
 use crate::model::{Change, RegionSpec};
 
 /// Our map.
@@ -63,6 +63,15 @@ impl Locate for Reader {
     #[inline]
     fn locate(&mut self, key: &[u8]) -> Option<Found> {
         self.snapshot().locate(key).map(found)
+    }
+
+    #[inline]
+    fn locate_many(&mut self, keys: &[&[u8]; BATCH], answers: &mut [Option<Found>; BATCH]) {
+        let mut entries = [None; BATCH];
+        self.snapshot().locate_many(keys, &mut entries);
+        for (entry, answer) in entries.into_iter().zip(answers) {
+            *answer = entry.map(found);
+        }
     }
 }
 

@@ -44,16 +44,13 @@ impl StaticTree {
     }
 }
 
-/// The child that leads on to `head`: the last one that does not begin after it. Four steps without a branch. Comparing all
-/// sixteen heads took 3.2 times as long at a thousand regions and 1.7 times at a million; with AVX2 and a bit mask, 1.9 and 1.1.
+/// The child that leads on to `head`: the last one that does not begin after it. Without a branch: among four quarters of the
+/// node, then in one of them, three comparisons each that wait for nobody.
 #[inline]
 fn child(at: usize, node: &Node, head: u64) -> usize {
-    let mut last = 0;
-    for half in [8, 4, 2, 1] {
-        let tried = (last + half) % WIDTH;
-        last += half * usize::from(node.get(tried).is_some_and(|&first| first <= head));
-    }
-    at * WIDTH + last
+    let begun = |place: usize| usize::from(node.get(place % WIDTH).is_some_and(|&first| first <= head));
+    let quarter = 4 * (begun(4) + begun(8) + begun(12));
+    at * WIDTH + quarter + begun(quarter + 1) + begun(quarter + 2) + begun(quarter + 3)
 }
 
 impl RegionMap for StaticTree {
