@@ -1,7 +1,7 @@
 //! [`IdTree`]: the regions of one version by id, and when each of them last changed.
 //!
 //! A copy-on-write radix tree. Ids come from an allocator that hands out others in between (those of peers, and of regions
-//! that live elsewhere), so a leaf spans 16 ids but stores only those that are there; branches are 32 wide. As with the key
+//! that live elsewhere), so a leaf spans 16 ids but stores only those that are there; branches are 16 wide. As with the key
 //! index, a node is copied once within an edit. A single very large id makes the whole tree as high as that id needs: at
 //! most 12 levels of branches.
 
