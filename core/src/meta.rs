@@ -14,14 +14,18 @@
 //! Dropping the permit instead gives the reservation back and leaves the root untouched.
 
 mod changeset;
+mod epoch_check;
 mod permit;
+mod ranges;
 mod reader;
 mod shared;
 mod snapshot;
 mod validate;
 
 pub use self::changeset::{Change, Changeset, Reason, Removal};
+pub use self::epoch_check::EpochRefusal;
 pub use self::permit::{Permit, Refusal};
+pub use self::ranges::Siblings;
 pub use self::reader::{ReadHandle, Reader};
 pub use self::snapshot::Snapshot;
 pub use self::validate::Violation;

@@ -293,7 +293,7 @@ fn check_coverage(index: &Index, changeset: &Changeset, after: &BTreeMap<&[u8], 
 }
 
 /// Whether `ranges`, which come in key order and do not overlap, together cover all of `range`.
-pub(super) fn covers<'a>(range: KeyRange<'_>, ranges: impl Iterator<Item = KeyRange<'a>>) -> bool {
+fn covers<'a>(range: KeyRange<'_>, ranges: impl Iterator<Item = KeyRange<'a>>) -> bool {
     let mut covered_to = range.start.to_vec();
     for next in ranges {
         if next.start > covered_to.as_slice() {
