@@ -21,6 +21,7 @@ mod reader;
 mod shared;
 mod snapshot;
 mod validate;
+mod view;
 
 pub use self::changeset::{Change, Changeset, Reason, Removal};
 pub use self::epoch_check::EpochRefusal;
@@ -29,6 +30,7 @@ pub use self::ranges::Siblings;
 pub use self::reader::{ReadHandle, Reader};
 pub use self::snapshot::Snapshot;
 pub use self::validate::Violation;
+pub use self::view::{Gone, View};
 
 use self::permit::Writers;
 use self::shared::Shared;

@@ -19,3 +19,4 @@ mod permits;
 mod readers;
 mod records;
 mod seed;
+mod views;
