@@ -13,6 +13,7 @@
 mod alloc;
 mod codec;
 mod examples;
+mod feed;
 mod fixtures;
 mod meta;
 mod permits;
