@@ -127,5 +127,7 @@ fn a_subscriber_beside_a_writer_misses_nothing_unnoticed() {
         }
     });
     println!("{events} events, {lagged} times too slow");
-    assert!(events > 0);
+    // However often it was overrun, it goes on with the very next one.
+    drop(meta.prepare(Changeset::new()).unwrap().publish());
+    assert_eq!(feed.next().unwrap().unwrap().sequence().get(), PUBLISHES + 1);
 }
