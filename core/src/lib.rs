@@ -108,7 +108,8 @@ pub use ids::{ClusterId, LogIndex, PeerId, RegionId, Sequence, StoreId, Term};
 pub use index::Entry;
 pub use keys::{EndKey, KEY_BYTES_MAX, Key, KeyBuf, KeyRange};
 pub use meta::{
-    Change, Changeset, Permit, ReadHandle, Reader, Reason, Refusal, Removal, Snapshot, StoreMeta, Violation,
+    Change, Changeset, EpochRefusal, Gone, Lagged, Permit, Published, ReadHandle, Reader, Reason, Refusal, Removal,
+    Siblings, Snapshot, StoreMeta, Subscription, View, Violation,
 };
 pub use peer::{Peer, PeerRole, PeerState};
 pub use raft::{ApplyState, HardState, INIT_LOG_INDEX, INIT_LOG_TERM, LogPosition, RaftState};

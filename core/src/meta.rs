@@ -14,23 +14,34 @@
 //! Dropping the permit instead gives the reservation back and leaves the root untouched.
 
 mod changeset;
+mod epoch_check;
+mod feed;
 mod permit;
+mod ranges;
 mod reader;
 mod shared;
 mod snapshot;
 mod validate;
+mod view;
 
 pub use self::changeset::{Change, Changeset, Reason, Removal};
+pub use self::epoch_check::EpochRefusal;
+pub use self::feed::{Lagged, Published, Subscription};
 pub use self::permit::{Permit, Refusal};
+pub use self::ranges::Siblings;
 pub use self::reader::{ReadHandle, Reader};
 pub use self::snapshot::Snapshot;
 pub use self::validate::Violation;
+pub use self::view::{Gone, View};
 
 use self::permit::Writers;
 use self::shared::Shared;
 use crate::ids::{PeerId, RegionId, Sequence, StoreId};
 use crate::region::Region;
 use crate::sync::{Arc, Mutex};
+
+/// How many changesets, and how many changes in one of them, the feed keeps if nothing else is said.
+const FEED_CAPACITY: usize = 1_024;
 
 /// The regions of one store, published for everyone at once.
 ///
@@ -69,7 +80,15 @@ impl StoreMeta {
     /// placement driver's, has none.
     #[must_use]
     pub fn new(store_id: Option<StoreId>) -> Self {
-        Self { shared: Arc::new(Shared::new(store_id)), writers: Mutex::default() }
+        Self::with_feed_capacity(store_id, FEED_CAPACITY)
+    }
+
+    /// An empty map whose change feed keeps the last `capacity` changesets, where [`new`](Self::new) keeps 1,024. What is
+    /// kept keeps its regions in memory, so a changeset of more than `capacity` changes is not. 0 turns the feed off:
+    /// subscribers are sent to snapshots.
+    #[must_use]
+    pub fn with_feed_capacity(store_id: Option<StoreId>, capacity: usize) -> Self {
+        Self { shared: Arc::new(Shared::new(store_id, capacity)), writers: Mutex::default() }
     }
 
     /// A map of regions that were found on disk, published as one changeset, and of the peers known to be destroyed.

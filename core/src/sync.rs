@@ -5,7 +5,7 @@
 pub(crate) use std::sync::Arc;
 pub(crate) use std::sync::atomic::{AtomicU64, Ordering};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 
 /// A cell that holds one shared value, replaced whole. Loading is lock-free and never waits for a store.
 #[derive(Debug)]
@@ -23,6 +23,28 @@ impl<T> Swap<T> {
 
     /// Replaces the value and returns the one before.
     pub(crate) fn swap(&self, value: Arc<T>) -> Arc<T> {
+        self.0.swap(value)
+    }
+}
+
+/// A cell that holds one shared value or none, replaced whole. Loading is lock-free and never waits for a store.
+#[derive(Debug)]
+pub(crate) struct SwapOption<T>(ArcSwapOption<T>);
+
+impl<T> Default for SwapOption<T> {
+    fn default() -> Self {
+        Self(ArcSwapOption::empty())
+    }
+}
+
+impl<T> SwapOption<T> {
+    /// The current value, with a reference count of its own.
+    pub(crate) fn load_full(&self) -> Option<Arc<T>> {
+        self.0.load_full()
+    }
+
+    /// Replaces the value and returns the one before.
+    pub(crate) fn swap(&self, value: Option<Arc<T>>) -> Option<Arc<T>> {
         self.0.swap(value)
     }
 }

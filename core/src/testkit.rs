@@ -4,6 +4,7 @@
 mod faults;
 mod history;
 mod model;
+mod reads;
 
 pub use self::faults::Fault;
 pub use self::history::History;

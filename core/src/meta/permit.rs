@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use super::feed::Published;
 use super::{Change, Changeset, Snapshot, StoreMeta};
 use crate::epoch::RegionEpoch;
 use crate::ids::{PeerId, RegionId, Sequence, StoreId};
@@ -71,23 +72,26 @@ impl<'a> Permit<'a> {
     /// Makes the changeset visible to everybody at once, and returns the state that it made.
     ///
     /// Costs O(changes log regions); cannot be refused. Call it only after the changes are on disk (I4).
-    pub fn publish(self) -> Snapshot {
-        let (published, replaced) = self.swap();
+    pub fn publish(mut self) -> Snapshot {
+        let changeset = std::mem::take(&mut self.changeset);
+        let (published, replaced) = self.swap(changeset);
         drop(self); // gives the reservation back
         drop(replaced); // nobody waits for this: freeing a version may take long
         published
     }
 
-    /// The new state, and the one that it replaces, kept until the lock is free again.
-    fn swap(&self) -> (Snapshot, Snapshot) {
+    /// The new state, and what it replaces: the state before and the feed's oldest event, kept until the lock is free again.
+    fn swap(&self, changeset: Changeset) -> (Snapshot, (Snapshot, Option<Published>)) {
         let mut writers = self.meta.writers.lock();
         let replaced = self.meta.snapshot();
         // The end of the number range is 584 years of a publish every nanosecond away.
         let sequence = Sequence::new(replaced.sequence().get().wrapping_add(1));
         let mut index = replaced.index().clone();
-        index.apply(self.changeset.changes().iter().map(|change| (change.id(), change.after())), sequence);
-        writers.bury(&self.changeset);
-        (self.meta.shared.swap_root(index, sequence), replaced)
+        index.apply(changeset.changes().iter().map(|change| (change.id(), change.after())), sequence);
+        writers.bury(&changeset);
+        let published = self.meta.shared.swap_root(index, sequence);
+        let forgotten = self.meta.shared.feed().push(Published::new(sequence, changeset));
+        (published, (replaced, forgotten))
     }
 }
 
@@ -297,7 +301,7 @@ fn check_coverage(index: &Index, changeset: &Changeset, after: &BTreeMap<&[u8], 
 }
 
 /// Whether `ranges`, which come in key order and do not overlap, together cover all of `range`.
-pub(super) fn covers<'a>(range: KeyRange<'_>, ranges: impl Iterator<Item = KeyRange<'a>>) -> bool {
+fn covers<'a>(range: KeyRange<'_>, ranges: impl Iterator<Item = KeyRange<'a>>) -> bool {
     let mut covered_to = range.start.to_vec();
     for next in ranges {
         if next.start > covered_to.as_slice() {

@@ -1,6 +1,7 @@
 //! The read half: [`ReadHandle`], which is given away freely, and [`Reader`], a thread's cached snapshot.
 
 use super::Snapshot;
+use super::feed::Feed;
 use super::shared::Shared;
 use crate::ids::{Sequence, StoreId};
 use crate::sync::Arc;
@@ -26,6 +27,10 @@ pub struct ReadHandle {
 impl ReadHandle {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         Self { shared }
+    }
+
+    pub(super) fn feed(&self) -> &Feed {
+        self.shared.feed()
     }
 
     /// The store whose peers the map holds, if it is the map of one store.

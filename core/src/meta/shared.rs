@@ -1,6 +1,7 @@
 //! [`Shared`]: what the writers of a map publish and its readers load.
 
 use super::Snapshot;
+use super::feed::Feed;
 use super::snapshot::Root;
 use crate::ids::{Sequence, StoreId};
 use crate::index::Index;
@@ -16,13 +17,19 @@ pub(super) struct Shared {
     /// The sequence number of the newest root, for readers that only ask whether theirs is still current. Written by
     /// `swap_root` only, just before the root; never behind a root that anybody has seen (I2).
     sequence: AtomicU64,
+    /// What was published last, for subscribers. Written under the writers' lock, after the root.
+    feed: Feed,
 }
 
 impl Shared {
-    pub(super) fn new(store_id: Option<StoreId>) -> Self {
+    pub(super) fn new(store_id: Option<StoreId>, feed_capacity: usize) -> Self {
         let (index, sequence) = (Index::default(), Sequence::new(0));
         let root = Swap::new(Arc::new(Root { index, sequence }));
-        Self { store_id, root, sequence: AtomicU64::new(sequence.get()) }
+        Self { store_id, root, sequence: AtomicU64::new(sequence.get()), feed: Feed::new(feed_capacity) }
+    }
+
+    pub(super) fn feed(&self) -> &Feed {
+        &self.feed
     }
 
     pub(super) fn store_id(&self) -> Option<StoreId> {

@@ -79,6 +79,5 @@ fn step_back(before: &Region, later: &Snapshot) -> Option<Violation> {
 }
 
 fn hole(before: &Region, later: &Snapshot, may_leave_hole: impl Fn(RegionId) -> bool) -> Option<Violation> {
-    let covered = || super::permit::covers(before.range(), later.overlapping(before.range()).map(Region::range));
-    (!may_leave_hole(before.id()) && !covered()).then(|| Violation::Hole { region: before.clone() })
+    (!may_leave_hole(before.id()) && !later.covers(before.range())).then(|| Violation::Hole { region: before.clone() })
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::reads;
 use crate::ids::{PeerId, RegionId, Sequence, StoreId};
 use crate::keys::KeyRange;
 use crate::meta::{Change, Changeset, Reason, Refusal, Removal, Snapshot};
@@ -215,6 +216,16 @@ impl Model {
         }
         self.check_locate(snapshot, b"")?;
         self.check_locate(snapshot, &[0xff; 8])
+    }
+
+    /// Compares what a snapshot says about ranges, neighbours, epochs and groups of keys with the list. Slower than
+    /// [`check`](Self::check), which must have passed before.
+    ///
+    /// # Errors
+    /// The first answer that differs.
+    pub fn check_reads(&self, snapshot: &Snapshot) -> Result<(), String> {
+        let regions = self.regions();
+        reads::check(snapshot, &regions.iter().map(|(region, _)| region).collect::<Vec<_>>())
     }
 
     fn check_locate(&self, snapshot: &Snapshot, key: &[u8]) -> Result<(), String> {

@@ -25,6 +25,15 @@ pub(crate) fn count<T>(work: impl FnOnce() -> T) -> (Allocated, T) {
     (Allocated { times: after.times - before.times, bytes: after.bytes - before.bytes }, result)
 }
 
+thread_local! {
+    static FREED_HERE: Cell<u64> = const { Cell::new(0) };
+}
+
+/// How many pieces of memory this thread has freed so far.
+pub(crate) fn freed_here() -> u64 {
+    FREED_HERE.get()
+}
+
 /// How much longer freeing takes on a thread inside [`free_slowly`].
 const PAUSE: Duration = Duration::from_micros(100);
 
@@ -82,6 +91,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        FREED_HERE.set(FREED_HERE.get() + 1);
         if FREES_SLOWLY.get() {
             FREED_SLOWLY.fetch_add(1, Ordering::Relaxed);
             std::thread::sleep(PAUSE);

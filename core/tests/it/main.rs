@@ -13,9 +13,11 @@
 mod alloc;
 mod codec;
 mod examples;
+mod feed;
 mod fixtures;
 mod meta;
 mod permits;
 mod readers;
 mod records;
 mod seed;
+mod views;

@@ -9,6 +9,8 @@ use crate::seed::rng;
 
 const RUNS: u64 = 256;
 const STEPS: usize = 200;
+/// The reads by range cost the model more than all others together.
+const READS_EVERY: u64 = 16;
 const STORE: StoreId = StoreId::new(1);
 /// How many changesets are under way at once.
 const PERMITS_MAX: usize = 3;
@@ -104,6 +106,11 @@ impl<'a> Run<'a> {
         self.model.publish(changeset);
         self.tally.published += 1;
         self.model.check(&after).unwrap_or_else(|difference| panic!("published {changeset:?}: {difference}"));
+        if self.tally.published.is_multiple_of(READS_EVERY) {
+            self.model
+                .check_reads(&after)
+                .unwrap_or_else(|difference| panic!("{difference}\nof {:?}", self.model.regions()));
+        }
         assert_eq!((self.meta.sequence(), self.meta.snapshot().sequence()), (after.sequence(), after.sequence()));
         assert_eq!(after.validate(), []);
         let may = |id| changeset.changes().iter().any(|change| change.id() == id && may_leave_hole(change));

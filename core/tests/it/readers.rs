@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use regionmeta::{
-    Changeset, KeyRange, Peer, Reason, RegionDraft, RegionEpoch, RegionId, Removal, Snapshot, StoreId, StoreMeta,
+    Changeset, EpochHalves, KeyRange, Peer, Reason, RegionDraft, RegionEpoch, RegionId, Removal, Snapshot, StoreId,
+    StoreMeta,
 };
 
 use crate::alloc::{self, Allocated};
@@ -244,6 +245,23 @@ fn a_million_lookups_by_key_beside_a_writer_allocate_nothing() {
     let locate = |snapshot: &Snapshot, key: [u8; 2]| snapshot.locate(&key).is_some();
     let allocated = allocated_by_a_million(locate, "a_million_lookups_by_key_beside_a_writer_allocate_nothing");
     assert_eq!(allocated, Allocated::default());
+}
+
+/// The reads by range, by neighbour and by group, each down to its last answer.
+#[test]
+fn reads_by_range_allocate_nothing() {
+    let snapshot = tiled().snapshot();
+    let (range, keys) = (KeyRange::from_wire(&[1, 7], &[201]), [[3u8, 4], [3, 5], [90, 0]]);
+    let id = RegionId::new(7);
+    let epoch = RegionEpoch::new(1, 2);
+    let (allocated, found) = alloc::count(|| {
+        let groups = snapshot.group_by_region(&keys).count();
+        let siblings =
+            snapshot.siblings(id).is_some_and(|siblings| siblings.left.is_some() && siblings.right.is_some());
+        let refused = snapshot.check_epoch(id, epoch, EpochHalves::BOTH).is_err();
+        (snapshot.count(range), snapshot.covers(range), snapshot.holes(range).count(), groups, siblings, refused)
+    });
+    assert_eq!((allocated, found), (Allocated::default(), (101, true, 0, 2, true, true)));
 }
 
 /// A handle and a reader borrow nothing: a thread keeps them, sees what is published after it began, and may be the last
