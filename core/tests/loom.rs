@@ -20,7 +20,7 @@ use regionmeta::{
 };
 
 const STORE: StoreId = StoreId::new(1);
-/// The map begins with two publishes: a region of everything, then its split at "m".
+/// The map begins with two regions that meet at "m".
 const LEFT: u64 = 1;
 const RIGHT: u64 = 2;
 
