@@ -48,6 +48,11 @@ pub(crate) use modelled::Swap;
 pub(crate) struct Mutex<T>(types::Mutex<T>);
 
 impl<T> Mutex<T> {
+    #[cfg(any(feature = "lock-swap", feature = "shuttle"))]
+    pub(crate) fn new(value: T) -> Self {
+        Self(types::Mutex::new(value))
+    }
+
     pub(crate) fn lock(&self) -> types::MutexGuard<'_, T> {
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
