@@ -41,7 +41,7 @@ use crate::region::Region;
 use crate::sync::{Arc, Mutex};
 
 /// How many changesets, and how many changes in one of them, the feed keeps if nothing else is said.
-const FEED_CAPACITY: usize = 1_024;
+const FEED_CAPACITY: usize = if cfg!(any(feature = "loom", feature = "shuttle")) { 2 } else { 1_024 };
 
 /// The regions of one store, published for everyone at once.
 ///

@@ -1,61 +1,59 @@
 //! The one door for everything that threads share: atomics, locks, and the cell that readers load the root from.
 //!
-//! Nothing else in this crate names `std::sync` or arc-swap, so that a checker or a lock-based twin can take their place.
+//! Nothing else in this crate names `std::sync` or arc-swap, so that others can take their place. Which ones, a feature says:
+//!
+//! | feature | types | [`Swap`] |
+//! |---|---|---|
+//! | none | std | arc-swap: what every server runs |
+//! | `lock-swap` | std | a lock: the ordinary tests must pass over it too |
+//! | `loom` | loom | an atomic that loom sees: `tests/loom.rs` |
+//! | `shuttle` | shuttle | a lock: `tests/shuttle.rs` |
 
+#[cfg(any(
+    all(feature = "loom", feature = "shuttle"),
+    all(feature = "loom", feature = "lock-swap"),
+    all(feature = "shuttle", feature = "lock-swap")
+))]
+compile_error!("the features `lock-swap`, `loom` and `shuttle` exclude one another: never build with --all-features");
+
+#[cfg(feature = "loom")]
+use loom::sync as types;
+#[cfg(feature = "shuttle")]
+use shuttle::sync as types;
+#[cfg(not(any(feature = "loom", feature = "shuttle")))]
+use std::sync as types;
+
+// Reference counts are std's everywhere: what is checked here is the protocol, not them.
 pub(crate) use std::sync::Arc;
-pub(crate) use std::sync::atomic::{AtomicU64, Ordering};
+pub(crate) use types::atomic::{AtomicU64, Ordering};
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+#[cfg(not(any(feature = "lock-swap", feature = "loom", feature = "shuttle")))]
+mod arc_swapped;
+#[cfg(not(any(feature = "lock-swap", feature = "loom", feature = "shuttle")))]
+pub(crate) use arc_swapped::Swap;
 
-/// A cell that holds one shared value, replaced whole. Loading is lock-free and never waits for a store.
-#[derive(Debug)]
-pub(crate) struct Swap<T>(ArcSwap<T>);
+#[cfg(any(feature = "lock-swap", feature = "shuttle"))]
+mod locked;
+#[cfg(any(feature = "lock-swap", feature = "shuttle"))]
+pub(crate) use locked::Swap;
 
-impl<T> Swap<T> {
-    pub(crate) fn new(value: Arc<T>) -> Self {
-        Self(ArcSwap::new(value))
-    }
-
-    /// The current value, with a reference count of its own: it may be held as long as the caller likes.
-    pub(crate) fn load_full(&self) -> Arc<T> {
-        self.0.load_full()
-    }
-
-    /// Replaces the value and returns the one before.
-    pub(crate) fn swap(&self, value: Arc<T>) -> Arc<T> {
-        self.0.swap(value)
-    }
-}
-
-/// A cell that holds one shared value or none, replaced whole. Loading is lock-free and never waits for a store.
-#[derive(Debug)]
-pub(crate) struct SwapOption<T>(ArcSwapOption<T>);
-
-impl<T> Default for SwapOption<T> {
-    fn default() -> Self {
-        Self(ArcSwapOption::empty())
-    }
-}
-
-impl<T> SwapOption<T> {
-    /// The current value, with a reference count of its own.
-    pub(crate) fn load_full(&self) -> Option<Arc<T>> {
-        self.0.load_full()
-    }
-
-    /// Replaces the value and returns the one before.
-    pub(crate) fn swap(&self, value: Option<Arc<T>>) -> Option<Arc<T>> {
-        self.0.swap(value)
-    }
-}
+#[cfg(feature = "loom")]
+mod modelled;
+#[cfg(feature = "loom")]
+pub(crate) use modelled::Swap;
 
 /// A lock among writers. A panic inside a section leaves data that the next writer may use, because every section here
 /// changes its data in one last step; so poisoning is passed over.
 #[derive(Debug, Default)]
-pub(crate) struct Mutex<T>(std::sync::Mutex<T>);
+pub(crate) struct Mutex<T>(types::Mutex<T>);
 
 impl<T> Mutex<T> {
-    pub(crate) fn lock(&self) -> std::sync::MutexGuard<'_, T> {
+    #[cfg(any(feature = "lock-swap", feature = "shuttle"))]
+    pub(crate) fn new(value: T) -> Self {
+        Self(types::Mutex::new(value))
+    }
+
+    pub(crate) fn lock(&self) -> types::MutexGuard<'_, T> {
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }

@@ -9,7 +9,7 @@ use std::fmt;
 
 use super::{Change, Changeset, ReadHandle, Snapshot};
 use crate::ids::Sequence;
-use crate::sync::{Arc, AtomicU64, Ordering, SwapOption};
+use crate::sync::{Arc, AtomicU64, Ordering, Swap};
 
 /// One published changeset and its sequence number. Cloning shares it.
 #[derive(Clone, Debug)]
@@ -116,7 +116,9 @@ impl Subscription {
 /// The ring. Written under the writers' lock only.
 #[derive(Debug)]
 pub(super) struct Feed {
-    cells: Box<[SwapOption<Batch>]>,
+    cells: Box<[Swap<Batch>]>,
+    /// What stands in a cell that keeps nothing.
+    nothing: Arc<Batch>,
     /// The number of the newest changeset that the ring has taken in.
     newest: AtomicU64,
 }
@@ -124,7 +126,10 @@ pub(super) struct Feed {
 impl Feed {
     /// A ring of that many changesets, none of which has more changes than that.
     pub(super) fn new(capacity: usize) -> Self {
-        Self { cells: (0..capacity).map(|_| SwapOption::default()).collect(), newest: AtomicU64::new(0) }
+        // No changeset has the number 0: it is that of the empty map.
+        let nothing = Arc::new(Batch { sequence: Sequence::new(0), changeset: Changeset::new() });
+        let cells = (0..capacity).map(|_| Swap::new(nothing.clone())).collect();
+        Self { cells, nothing, newest: AtomicU64::new(0) }
     }
 
     fn newest(&self) -> u64 {
@@ -133,14 +138,14 @@ impl Feed {
         self.newest.load(Ordering::Acquire)
     }
 
-    fn cell(&self, sequence: u64) -> Option<&SwapOption<Batch>> {
+    fn cell(&self, sequence: u64) -> Option<&Swap<Batch>> {
         let at = sequence.checked_rem(self.cells.len() as u64)?;
         self.cells.get(at as usize)
     }
 
     fn get(&self, sequence: u64) -> Option<Published> {
-        let batch = self.cell(sequence)?.load_full()?;
-        (batch.sequence.get() == sequence).then_some(Published { batch })
+        let batch = self.cell(sequence)?.load_full();
+        (sequence != 0 && batch.sequence.get() == sequence).then_some(Published { batch })
     }
 
     /// Takes in what was just published, and returns what it replaces, to be freed when nobody waits. Called under the
@@ -149,10 +154,10 @@ impl Feed {
         let sequence = published.sequence().get();
         // A changeset as large as a whole map would keep all its regions: whoever wants it takes a snapshot instead.
         let (kept, too_large) = match published.changes().len() > self.cells.len() {
-            true => (None, Some(published)),
-            false => (Some(published.batch), None),
+            true => (self.nothing.clone(), Some(published)),
+            false => (published.batch, None),
         };
-        let replaced = self.cell(sequence).and_then(|cell| cell.swap(kept)).map(|batch| Published { batch });
+        let replaced = self.cell(sequence).map(|cell| Published { batch: cell.swap(kept) });
         // Release, with the Acquire load in `newest`: the cell is filled before its number can be seen.
         self.newest.store(sequence, Ordering::Release);
         too_large.or(replaced)

@@ -66,12 +66,26 @@ impl Model {
         Self { store, ..Self::default() }
     }
 
+    /// The map as a snapshot shows it: without the permits that are under way, and without the destroyed peers.
+    #[must_use]
+    pub fn of(snapshot: &Snapshot, store: Option<StoreId>) -> Self {
+        let entries = snapshot.regions().filter_map(|region| snapshot.get(region.id()));
+        let live = entries.map(|entry| (entry.region().id(), (entry.region().clone(), entry.changed_at()))).collect();
+        Self { store, sequence: snapshot.sequence().get(), live, ..Self::default() }
+    }
+
     /// The live regions in key order, each with the sequence number of its last change.
     #[must_use]
     pub fn regions(&self) -> Vec<(Region, Sequence)> {
         let mut regions: Vec<_> = self.live.values().cloned().collect();
         regions.sort_by(|(a, _), (b, _)| a.start_key().cmp(b.start_key()));
         regions
+    }
+
+    /// The number of changesets that were published.
+    #[must_use]
+    pub fn sequence(&self) -> Sequence {
+        Sequence::new(self.sequence)
     }
 
     /// The peers of this store that must not come back, by region.
