@@ -15,17 +15,23 @@ mod heads;
 mod ids;
 mod many;
 mod node;
+mod own;
 mod slots;
 mod tree;
+mod versions;
 
 use std::fmt;
 
 use self::cursor::Regions;
 use self::ids::IdTree;
+use self::own::{Editor, Garbage, Kept};
 use self::tree::KeyTree;
+pub(crate) use self::versions::Ripe;
+use self::versions::Versions;
 use crate::ids::{RegionId, Sequence};
 use crate::keys::{EndKey, KeyRange};
 use crate::region::Region;
+use crate::sync::{Arc, OnceLock};
 
 /// A region as a snapshot holds it: the shared descriptor, and when it last changed. It borrows from the snapshot.
 #[derive(Clone, Copy)]
@@ -57,11 +63,20 @@ impl fmt::Debug for Entry<'_> {
     }
 }
 
-/// Regions ordered by start key, and the same regions by id.
-#[derive(Clone, Default)]
+/// One version of the index: regions ordered by start key, and the same regions by id. It stays as it is, and keeps the
+/// memory of its version alive, for as long as it lives.
 pub(crate) struct Index {
     by_key: KeyTree,
     by_id: IdTree,
+    life: Arc<Life>,
+}
+
+/// Makes one version of an index after the other. There is one for each index, and only writers know it.
+pub(crate) struct IndexWriter {
+    by_key: KeyTree,
+    by_id: IdTree,
+    versions: Versions<Life>,
+    estate: Arc<Estate>,
 }
 
 impl Index {
@@ -138,44 +153,110 @@ impl Index {
         });
     }
 
-    /// Replaces, adds and removes regions: each change is an id and the region after it, all of one sequence number. After
-    /// it the regions must not overlap; in between nobody looks.
+}
+
+impl IndexWriter {
+    /// An index without regions, and who changes it.
+    pub(crate) fn new() -> (Self, Index) {
+        let editor = Editor::new(Sequence::default());
+        let (by_key, by_id) = (KeyTree::empty(&editor), IdTree::default());
+        let estate = Arc::new(Estate::default());
+        let life = Arc::new(Life(estate.clone()));
+        let versions = Versions::new(editor.version(), life.clone());
+        let index = Index { by_key: by_key.share(), by_id: by_id.clone(), life };
+        (Self { by_key, by_id, versions, estate }, index)
+    }
+
+    /// The next version: replaces, adds and removes regions. Each change is an id and the region after it, all of one sequence
+    /// number, which is larger than any before. After it the regions must not overlap; in between nobody looks.
     pub(crate) fn apply<'c>(
         &mut self,
         changes: impl Iterator<Item = (RegionId, Option<&'c Region>)> + Clone,
         changed_at: Sequence,
-    ) {
-        if self.len() == 0 {
-            return self.build(changes.filter_map(|(_, after)| after).cloned().collect(), changed_at);
+    ) -> Index {
+        let mut edit = Edit { editor: Editor::new(changed_at), by_key: self.by_key.share(), by_id: self.by_id.clone() };
+        edit.apply(changes);
+        // From here on nothing can fail: who panics before leaves the newest version as it was.
+        let life = Arc::new(Life(self.estate.clone()));
+        self.versions.push(changed_at, life.clone(), edit.editor.take());
+        (self.by_key, self.by_id) = (edit.by_key, edit.by_id);
+        Index { by_key: self.by_key.share(), by_id: self.by_id.clone(), life }
+    }
+
+    /// What no version uses any more, to be dropped where nobody waits. To be called after the version before was let go.
+    pub(crate) fn collect(&mut self) -> Ripe {
+        self.versions.collect()
+    }
+}
+
+impl fmt::Debug for IndexWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IndexWriter").field("regions", &self.by_id.len()).finish_non_exhaustive()
+    }
+}
+
+/// What a version's readers hold. When the last of them lets go, the version has ended.
+struct Life(#[expect(dead_code, reason = "dropping it is what it is for")] Arc<Estate>);
+
+/// What is left when the writer is gone, for whoever is the last to read: all memory of all versions that are left.
+#[derive(Default)]
+struct Estate(OnceLock<(KeyTree, Vec<Garbage>)>);
+
+impl Drop for IndexWriter {
+    fn drop(&mut self) {
+        let versions = std::mem::replace(&mut self.versions, Versions::none());
+        // Nobody else sets it.
+        let _ = self.estate.0.set((self.by_key.share(), versions.into_garbage()));
+    }
+}
+
+impl Drop for Estate {
+    fn drop(&mut self) {
+        if let Some((by_key, garbage)) = self.0.take() {
+            drop(Ripe::all(garbage));
+            by_key.dismantle();
+        }
+    }
+}
+
+/// A version that is being made.
+struct Edit {
+    editor: Editor,
+    by_key: KeyTree,
+    by_id: IdTree,
+}
+
+impl Edit {
+    fn apply<'c>(&mut self, changes: impl Iterator<Item = (RegionId, Option<&'c Region>)> + Clone) {
+        if self.by_id.len() == 0 {
+            return self.build(changes.filter_map(|(_, after)| after).cloned().collect());
         }
         // What leaves its start key goes first: another region of the same changeset may take it over.
         for (id, after) in changes.clone() {
-            let before = self.by_id.get(id).map(|(before, _)| before.clone());
-            if let Some(before) = before.filter(|before| !starts_with(after, before)) {
-                self.by_key.remove(before.start_key());
+            let Some((before, born)) = self.by_id.get(id) else { continue };
+            if after.is_none_or(|after| after.start_key() != before.start_key()) {
+                self.by_key.remove(before.start_key(), born, &mut self.editor);
                 self.by_id.remove(id);
             }
         }
         for region in changes.filter_map(|(_, after)| after) {
+            let kept = Kept::new(region.clone());
             match self.by_id.get(region.id()) {
-                Some(_) => self.by_key.replace(region.clone()),
-                None => self.by_key.insert(region.clone()),
+                Some((_, born)) => self.by_key.replace(kept, born, &mut self.editor),
+                None => self.by_key.insert(kept, &mut self.editor),
             }
-            self.by_id.insert(region.clone(), changed_at);
+            self.by_id.insert(region.clone(), self.editor.version());
         }
     }
 
     /// Fills an empty index.
-    fn build(&mut self, mut regions: Vec<Region>, changed_at: Sequence) {
+    fn build(&mut self, mut regions: Vec<Region>) {
         regions.sort_unstable_by_key(Region::id);
-        self.by_id = IdTree::build(&regions, changed_at);
+        self.by_id = IdTree::build(&regions, self.editor.version());
         regions.sort_unstable_by(|left, right| left.start_key().cmp(right.start_key()));
-        self.by_key = KeyTree::build(regions);
+        let built = KeyTree::build(regions, &self.editor);
+        std::mem::replace(&mut self.by_key, built).retire(&mut self.editor);
     }
-}
-
-fn starts_with(after: Option<&Region>, before: &Region) -> bool {
-    after.is_some_and(|after| after.start_key() == before.start_key())
 }
 
 impl fmt::Debug for Index {

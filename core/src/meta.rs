@@ -37,6 +37,7 @@ pub use self::view::{Gone, View};
 use self::permit::Writers;
 use self::shared::Shared;
 use crate::ids::{PeerId, RegionId, Sequence, StoreId};
+use crate::index::IndexWriter;
 use crate::region::Region;
 use crate::sync::{Arc, Mutex};
 
@@ -88,7 +89,9 @@ impl StoreMeta {
     /// subscribers are sent to snapshots.
     #[must_use]
     pub fn with_feed_capacity(store_id: Option<StoreId>, capacity: usize) -> Self {
-        Self { shared: Arc::new(Shared::new(store_id, capacity)), writers: Mutex::default() }
+        let (writer, index) = IndexWriter::new();
+        let shared = Arc::new(Shared::new(store_id, index, capacity));
+        Self { shared, writers: Mutex::new(Writers::new(writer)) }
     }
 
     /// A map of regions that were found on disk, published as one changeset, and of the peers known to be destroyed.

@@ -24,7 +24,7 @@ use shuttle::sync as types;
 use std::sync as types;
 
 // Reference counts are std's everywhere: what is checked here is the protocol, not them.
-pub(crate) use std::sync::Arc;
+pub(crate) use std::sync::{Arc, OnceLock};
 pub(crate) use types::atomic::{AtomicU64, Ordering};
 
 #[cfg(not(any(feature = "lock-swap", feature = "loom", feature = "shuttle")))]
@@ -44,11 +44,10 @@ pub(crate) use modelled::Swap;
 
 /// A lock among writers. A panic inside a section leaves data that the next writer may use, because every section here
 /// changes its data in one last step; so poisoning is passed over.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Mutex<T>(types::Mutex<T>);
 
 impl<T> Mutex<T> {
-    #[cfg(any(feature = "lock-swap", feature = "shuttle"))]
     pub(crate) fn new(value: T) -> Self {
         Self(types::Mutex::new(value))
     }

@@ -4,8 +4,9 @@ use std::collections::HashSet;
 
 use super::Index;
 use super::edit::MIN;
-use super::heads::{Probe, WIDTH};
-use super::node::{Node, Totals};
+use super::heads::WIDTH;
+use super::node::{Child, Totals};
+use super::own::ChildRef;
 use super::slots::{Keyed, key_at};
 
 impl Index {
@@ -37,38 +38,35 @@ impl Index {
     }
 }
 
-fn collect(node: &Node, nodes: &mut HashSet<*const ()>) {
-    match node {
-        Node::Leaf(leaf) => nodes.insert(leaf.as_ptr().cast()),
-        Node::Branch(branch) => {
-            branch.children.iter().flatten().for_each(|child| collect(child, nodes));
-            nodes.insert(branch.as_ptr().cast())
-        }
-    };
+fn collect(node: &Child, nodes: &mut HashSet<*const ()>) {
+    if let ChildRef::Branch(branch) = node.get() {
+        branch.children.iter().flatten().for_each(|child| collect(child, nodes));
+    }
+    nodes.insert(node.address().cast());
 }
 
 /// Returns the height.
-fn check_node(node: &Node, parent: Option<usize>) -> usize {
+fn check_node(node: &Child, parent: Option<usize>) -> usize {
     assert!(node.len() <= WIDTH);
     assert!(parent.is_none() || node.len() >= MIN, "a node of {} entries", node.len());
-    match node {
-        Node::Leaf(leaf) => {
+    match node.get() {
+        ChildRef::Leaf(leaf) => {
             check_heads(&leaf.heads, &leaf.regions);
             for at in 0..leaf.len() {
                 let touches =
                     leaf.region(at).zip(leaf.region(at + 1)).is_some_and(|(l, r)| l.range().touches(r.range()));
-                assert_eq!(leaf.links.get(at), touches, "link {at}");
+                assert_eq!(leaf.heads.links.get(at), touches, "link {at}");
             }
             0
         }
-        Node::Branch(branch) => {
+        ChildRef::Branch(branch) => {
             assert!(branch.len() >= 2);
             check_heads(&branch.heads, &branch.children);
             let children = branch.children.iter().flatten();
             let heights: Vec<usize> = children.map(|child| check_node(child, Some(branch.len()))).collect();
             assert!(heights.iter().all(|height| *height == heights[0]), "leaves of different depth");
             for at in 0..WIDTH {
-                assert_eq!(branch.totals[at], branch.child(at).map_or(Totals::default(), Node::totals));
+                assert_eq!(branch.totals[at], branch.child(at).map_or(Totals::default(), Child::totals));
             }
             heights[0] + 1
         }
@@ -78,18 +76,26 @@ fn check_node(node: &Node, parent: Option<usize>) -> usize {
 /// Every key is found where it is, and keys just beside it next to it.
 fn check_heads<T: Keyed>(heads: &super::heads::Heads, slots: &super::slots::Slots<T>) {
     let len = slots.iter().flatten().count();
-    assert_eq!(heads.len(), len);
     assert!(slots[len..].iter().all(Option::is_none), "a gap");
     for at in 0..len {
         let key = key_at(slots, at);
-        assert_eq!(heads.position(&Probe::new(key), slots), at + 1, "{key:?} at {at}");
-        let behind = [key, b"\0"].concat();
-        let next = at + 1 + usize::from(at + 1 < len && key_at(slots, at + 1) == behind);
-        assert_eq!(heads.position(&Probe::new(&behind), slots), next, "just behind {key:?}");
+        heads.check(key, slots);
+        heads.check(&[key, b"\0"].concat(), slots);
         if let Some((last, front)) = key.split_last() {
             let before = if *last == 0 { front.to_vec() } else { [front, &[last - 1, 0xff]].concat() };
-            let expected = (0..len).filter(|at| key_at(slots, *at) <= before.as_slice()).count();
-            assert_eq!(heads.position(&Probe::new(&before), slots), expected, "just before {key:?}");
+            heads.check(&before, slots);
+        }
+    }
+}
+
+impl super::heads::Heads {
+    /// The exact search is right, and the guess is wherever it claims to be.
+    pub(super) fn check<T: Keyed>(&self, key: &[u8], slots: &super::slots::Slots<T>) {
+        let expected = slots.iter().flatten().filter(|entry| entry.key() <= key).count();
+        assert_eq!(self.position(key, slots), expected, "{key:?}");
+        let guess = self.guess(key);
+        if !guess.is_tie && self.suits(key) {
+            assert_eq!(guess.position, expected, "a wrong guess for {key:?}");
         }
     }
 }

@@ -4,12 +4,10 @@
 use std::iter::FusedIterator;
 use std::ops::Range;
 
-use super::node::{Branch, Leaf, Node};
-use super::tree::KeyTree;
+use super::node::{Branch, Child, Leaf};
+use super::own::ChildRef;
+use super::tree::{HEIGHT_MAX, KeyTree};
 use crate::region::Region;
-
-/// Levels of branches. With at least eight children in each, 12 of them hold more regions than memory can.
-const HEIGHT_MAX: usize = 12;
 
 /// Regions in key order, lazily. Its length is known, so that counting is free.
 #[derive(Clone)]
@@ -83,17 +81,15 @@ impl<'a> Cursor<'a> {
     fn at(tree: &'a KeyTree, rank: usize) -> Self {
         let mut cursor = Self { path: [None; HEIGHT_MAX], height: 0, leaf: None, at: rank };
         let mut node = Some(tree.root());
-        while let Some(Node::Branch(branch)) = node {
+        while let Some(ChildRef::Branch(branch)) = node.map(Child::get) {
             node = cursor.enter(branch);
         }
-        if let Some(Node::Leaf(leaf)) = node {
-            cursor.leaf = Some(leaf);
-        }
+        cursor.leaf = node.and_then(leaf_of);
         cursor
     }
 
     /// One level down, towards the region of rank `self.at` below this branch.
-    fn enter(&mut self, branch: &'a Branch) -> Option<&'a Node> {
+    fn enter(&mut self, branch: &'a Branch) -> Option<&'a Child> {
         let mut child = 0;
         for below in branch.totals.iter().take(branch.len().saturating_sub(1)) {
             if self.at < below.regions {
@@ -131,7 +127,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Climbs to the first branch that has a child further on, and steps to it.
-    fn turn(&mut self, further: impl Fn(&Branch, usize) -> Option<usize>) -> Option<&'a Node> {
+    fn turn(&mut self, further: impl Fn(&Branch, usize) -> Option<usize>) -> Option<&'a Child> {
         while self.height > 0 {
             self.height -= 1;
             let (branch, at) = self.path.get(self.height).copied().flatten()?;
@@ -143,16 +139,13 @@ impl<'a> Cursor<'a> {
         None
     }
 
-    fn descend(&mut self, mut node: Option<&'a Node>, side: impl Fn(&Branch) -> usize) {
-        while let Some(Node::Branch(branch)) = node {
+    fn descend(&mut self, mut node: Option<&'a Child>, side: impl Fn(&Branch) -> usize) {
+        while let Some(ChildRef::Branch(branch)) = node.map(Child::get) {
             let at = side(branch);
             self.push(branch, at);
             node = branch.child(at);
         }
-        self.leaf = match node {
-            Some(Node::Leaf(leaf)) => Some(leaf),
-            _ => None,
-        };
+        self.leaf = node.and_then(leaf_of);
     }
 
     fn push(&mut self, branch: &'a Branch, at: usize) {
@@ -160,5 +153,12 @@ impl<'a> Cursor<'a> {
             *slot = Some((branch, at));
             self.height += 1;
         }
+    }
+}
+
+pub(super) fn leaf_of(node: &Child) -> Option<&Leaf> {
+    match node.get() {
+        ChildRef::Leaf(leaf) => Some(leaf),
+        ChildRef::Branch(_) => None,
     }
 }

@@ -1,74 +1,89 @@
 //! Changing a version that nobody else can see yet.
 //!
-//! Going down, a node that an older version also holds is replaced by a copy; one that this version alone holds is changed
-//! where it is. What an edit leaves behind in each node that it came through: exact separators, exact totals, and at least
-//! [`MIN`] entries in every node but the root.
+//! Going down, the editor owns each node on the way: one that an older version also uses is replaced by a copy. What an edit
+//! leaves behind in each node that it came through: exact separators, exact totals, and at least [`MIN`] entries in every
+//! node but the root.
 
-use triomphe::Arc;
-
-use super::heads::{Heads, Probe, WIDTH};
-use super::node::{Branch, Leaf, Node, Totals};
-use super::slots::{self, Keyed, key_at};
-use crate::region::Region;
+use super::heads::{Heads, WIDTH};
+use super::node::{Branch, Child, Leaf, Totals};
+use super::own::{ChildMut, ChildRef, Editor, Kept};
+use super::slots;
+use super::versions::Ripe;
 
 /// The fewest entries of a node that is not the root. Well below half, so that a node that was just split or merged is not
 /// at once merged or split again.
 pub(super) const MIN: usize = WIDTH / 4;
 
-impl Node {
-    /// Puts in a region whose start key is free. Returns the new right neighbour of this node if it had to be split.
-    pub(super) fn insert(&mut self, probe: &Probe<'_>, region: Region) -> Option<Self> {
-        match self {
-            Self::Leaf(leaf) => Arc::make_mut(leaf).insert(probe, region).map(Self::leaf),
-            Self::Branch(branch) => Arc::make_mut(branch).insert(probe, region).map(Self::branch),
+/// The way down to an entry: the first step is for the node at hand.
+type Steps<'a> = &'a [u8];
+
+impl Child {
+    /// Puts in a region in front of the entry at a position. Returns the new right neighbour of this node if it was split.
+    pub(super) fn insert(&mut self, steps: Steps<'_>, region: Kept, editor: &mut Editor) -> Option<Self> {
+        let (&at, below) = steps.split_first()?;
+        match editor.own(self) {
+            ChildMut::Leaf(leaf) => leaf.insert(at.into(), region).map(|right| editor.leaf(right)),
+            ChildMut::Branch(branch) => {
+                let right = branch.insert(at.into(), below, region, editor);
+                right.map(|right| editor.branch(right))
+            }
         }
     }
 
-    /// Takes out the region that starts at the probe. There must be one, or copies are made in vain.
-    pub(super) fn remove(&mut self, probe: &Probe<'_>) -> Option<Region> {
-        match self {
-            Self::Leaf(leaf) => Arc::make_mut(leaf).remove(probe),
-            Self::Branch(branch) => Arc::make_mut(branch).remove(probe),
+    pub(super) fn remove(&mut self, steps: Steps<'_>, editor: &mut Editor) -> Option<Kept> {
+        let (&at, below) = steps.split_first()?;
+        match editor.own(self) {
+            ChildMut::Leaf(leaf) => leaf.remove(at.into()),
+            ChildMut::Branch(branch) => branch.remove(at.into(), below, editor),
         }
     }
 
-    /// Puts another version in the place of the region with the same start key. There must be one.
-    pub(super) fn replace(&mut self, probe: &Probe<'_>, region: Region) {
-        match self {
-            Self::Leaf(leaf) => Arc::make_mut(leaf).replace(probe, region),
-            Self::Branch(branch) => {
-                let branch = Arc::make_mut(branch);
-                let at = branch.position(probe);
-                if let Some(Some(child)) = branch.children.get_mut(at) {
-                    child.replace(probe, region);
-                }
+    /// Puts another version of a region, with the same start key, in its place, and returns the one before.
+    pub(super) fn replace(&mut self, steps: Steps<'_>, region: Kept, editor: &mut Editor) -> Option<Kept> {
+        let (&at, below) = steps.split_first()?;
+        match editor.own(self) {
+            ChildMut::Leaf(leaf) => leaf.replace(at.into(), region),
+            ChildMut::Branch(branch) => {
+                branch.children.get_mut(usize::from(at))?.as_mut()?.replace(below, region, editor)
             }
         }
     }
 
     /// Spreads the entries of two neighbours of one height; the right one may become empty.
-    fn balance(&mut self, right: &mut Self) {
-        match (self, right) {
-            (Self::Leaf(left), Self::Leaf(right)) => Arc::make_mut(left).balance(Arc::make_mut(right)),
-            (Self::Branch(left), Self::Branch(right)) => Arc::make_mut(left).balance(Arc::make_mut(right)),
+    fn balance(&mut self, right: &mut Self, editor: &mut Editor) {
+        match (editor.own(self), editor.own(right)) {
+            (ChildMut::Leaf(left), ChildMut::Leaf(right)) => left.balance(right),
+            (ChildMut::Branch(left), ChildMut::Branch(right)) => left.balance(right),
             _ => {} // neighbours have one height
         }
     }
 
     /// The root without branches that have only one child.
-    pub(super) fn shrink(&mut self) {
-        while let Self::Branch(branch) = self
-            && branch.len() == 1
-            && let Some(child) = branch.child(0)
+    pub(super) fn shrink(&mut self, editor: &mut Editor) {
+        while let ChildRef::Branch(branch) = self.get()
+            && let [Some(only), None, ..] = &branch.children
         {
-            *self = child.clone();
+            let only = only.share();
+            editor.retire(std::mem::replace(self, only));
         }
+    }
+
+    /// Frees the whole subtree, a node at a time, with the regions in it. No version may be left that uses it.
+    pub(super) fn dismantle(&self, editor: &mut Editor) {
+        match self.get() {
+            ChildRef::Leaf(leaf) => {
+                let regions = leaf.regions.iter().flatten();
+                regions.for_each(|region| editor.retire_region(region.share(), editor.version()));
+            }
+            ChildRef::Branch(branch) => branch.children.iter().flatten().for_each(|child| child.dismantle(editor)),
+        }
+        editor.retire(self.share());
+        drop(Ripe::all(editor.take()));
     }
 }
 
 impl Leaf {
-    fn insert(&mut self, probe: &Probe<'_>, region: Region) -> Option<Self> {
-        let at = self.position(probe);
+    fn insert(&mut self, at: usize, region: Kept) -> Option<Self> {
         if self.len() < WIDTH {
             self.insert_at(at, region);
             return None;
@@ -84,41 +99,31 @@ impl Leaf {
     }
 
     fn split_off(&mut self, at: usize) -> Self {
-        Self {
-            heads: self.heads.split_off(at),
-            links: self.links.split_off(at),
-            regions: slots::split_off(&mut self.regions, at),
-        }
+        Self { heads: self.heads.split_off(at), regions: slots::split_off(&mut self.regions, at) }
     }
 
-    fn insert_at(&mut self, at: usize, region: Region) {
+    fn insert_at(&mut self, at: usize, region: Kept) {
         slots::insert(&mut self.regions, at, region);
         self.heads.inserted(at, &self.regions);
-        self.links.insert(at);
+        self.heads.links.insert(at);
         self.relink_at(at);
     }
 
-    fn remove(&mut self, probe: &Probe<'_>) -> Option<Region> {
-        let at = self.position(probe).checked_sub(1)?;
-        if key_at(&self.regions, at) != probe.key {
-            return None;
-        }
+    fn remove(&mut self, at: usize) -> Option<Kept> {
         self.heads.remove(at);
-        self.links.remove(at);
+        self.heads.links.remove(at);
         let region = slots::remove(&mut self.regions, at);
         self.relink_at(at);
         region
     }
 
-    fn replace(&mut self, probe: &Probe<'_>, region: Region) {
-        let Some(at) = self.position(probe).checked_sub(1) else { return };
+    fn replace(&mut self, at: usize, region: Kept) -> Option<Kept> {
         let same_range = self.region(at).is_some_and(|before| before.end_key() == region.end_key());
-        if let Some(slot) = self.regions.get_mut(at) {
-            *slot = Some(region);
-        }
+        let before = self.regions.get_mut(at)?.replace(region);
         if !same_range {
             self.relink_at(at);
         }
+        before
     }
 
     fn balance(&mut self, right: &mut Self) {
@@ -134,14 +139,13 @@ impl Leaf {
 }
 
 impl Branch {
-    fn insert(&mut self, probe: &Probe<'_>, region: Region) -> Option<Self> {
-        let at = self.position(probe);
-        let split = self.children.get_mut(at)?.as_mut()?.insert(probe, region);
-        self.refresh(at, probe);
+    fn insert(&mut self, at: usize, below: Steps<'_>, region: Kept, editor: &mut Editor) -> Option<Self> {
+        let split = self.children.get_mut(at)?.as_mut()?.insert(below, region, editor);
+        self.refresh(at, below);
         split.and_then(|right| self.insert_child(at + 1, right))
     }
 
-    fn insert_child(&mut self, at: usize, child: Node) -> Option<Self> {
+    fn insert_child(&mut self, at: usize, child: Child) -> Option<Self> {
         if self.len() < WIDTH {
             self.insert_child_at(at, child);
             return None;
@@ -161,10 +165,10 @@ impl Branch {
         totals.rotate_left(at);
         totals.iter_mut().skip(WIDTH - at).for_each(|totals| *totals = Totals::default());
         self.totals.iter_mut().skip(at).for_each(|totals| *totals = Totals::default());
-        Self { heads: self.heads.split_off(at), totals, children: slots::split_off(&mut self.children, at) }
+        Self { heads: self.heads.split_off(at), children: slots::split_off(&mut self.children, at), totals }
     }
 
-    fn insert_child_at(&mut self, at: usize, child: Node) {
+    fn insert_child_at(&mut self, at: usize, child: Child) {
         let totals = child.totals();
         slots::insert(&mut self.children, at, child);
         if let Some(moved) = self.totals.get_mut(at..) {
@@ -174,34 +178,33 @@ impl Branch {
         self.heads.inserted(at, &self.children);
     }
 
-    fn remove(&mut self, probe: &Probe<'_>) -> Option<Region> {
-        let at = self.position(probe);
+    fn remove(&mut self, at: usize, below: Steps<'_>, editor: &mut Editor) -> Option<Kept> {
         let child = self.children.get_mut(at)?.as_mut()?;
-        let region = child.remove(probe)?;
+        let region = child.remove(below, editor)?;
         if child.len() < MIN && self.len() > 1 {
-            self.balance_children(at.saturating_sub(1));
+            self.balance_children(at.saturating_sub(1), editor);
         } else {
-            self.refresh(at, probe);
+            self.refresh(at, below);
         }
         Some(region)
     }
 
     /// Balances the child at `left` with its right neighbour, one of which has become too small.
-    fn balance_children(&mut self, left: usize) {
+    fn balance_children(&mut self, left: usize, editor: &mut Editor) {
         let Some([Some(first), Some(second)]) = self.children.get_mut(left..left + 2) else { return };
-        first.balance(second);
+        first.balance(second, editor);
         if second.len() == 0 {
-            slots::remove(&mut self.children, left + 1);
+            let empty = slots::remove(&mut self.children, left + 1);
+            empty.into_iter().for_each(|empty| editor.retire(empty));
         }
         self.rebuild();
     }
 
-    /// Brings the separator and the totals of a child up to date after the entry at the probe came or went below it.
-    fn refresh(&mut self, at: usize, probe: &Probe<'_>) {
-        let Some(child) = self.children.get(at).and_then(Option::as_ref) else { return };
-        let totals = child.totals();
-        // Only what happened at or before the first key can have changed it.
-        if probe.key <= child.key() {
+    /// Brings the separator and the totals of a child up to date after the entry at the end of `below` came or went.
+    fn refresh(&mut self, at: usize, below: Steps<'_>) {
+        let Some(totals) = self.child(at).map(Child::totals) else { return };
+        // Only the first entry below is a separator.
+        if below.iter().all(|step| *step == 0) {
             self.heads.changed(at, &self.children);
         }
         self.set_totals(at, totals);

@@ -4,17 +4,18 @@
 //! first one in which its keys differ, and four more from the next one in which they differ. Real keys need both: in
 //! `t<table>_r<row>` the table tells some keys apart and the row the others, with bytes between them that are equal in all.
 //!
-//! The columns in front of either window are the same in every key of the node, so one copy of them, the template, is
-//! enough to compare a probe with all keys at once. A probe that matches the template is ordered by its eight bytes; one
-//! that does not lies before or behind whole runs of keys. Keys themselves are read only when eight bytes tie.
+//! A search only looks at heads. It is a guess, right for every key that has in common with the node's keys what they have
+//! in common with one another. A branch is content with the guess; a leaf then proves it: it has a copy of the columns that
+//! its keys share, the template, and a key that matches it and lies between two heads lies between their keys, whichever way
+//! the search came. What no template proves, a look at the keys does.
 //!
 //! A key counts as if it went on with zeroes. That can make two keys look equal, never swap them: whatever is decided here
 //! is decided by a column in which they differ, and a tie is settled by the keys.
 
 use std::array;
-use std::cmp::Ordering;
 
-use super::slots::{Keyed, Slots, key_at, keys};
+use super::node::Links;
+use super::slots::{self, Keyed, Slots, key_at, keys};
 
 /// The most entries of a node, and the unit of every fixed array in it.
 pub(super) const WIDTH: usize = 32;
@@ -25,40 +26,228 @@ const BLOCKS: usize = WIDTH / BLOCK;
 
 /// A window into the key; two of them make a head.
 const WINDOW: usize = 4;
-/// The columns that a template can hold, and in which windows can begin.
+/// The columns of the template: the last ones in front of the second window.
 const COLUMNS: usize = WORDS * 8;
-const WORDS: usize = 4;
-/// The last column at which the first window may begin, so that the second one has room.
-const FIRST_MAX: usize = COLUMNS - WINDOW;
+const WORDS: usize = 3;
+/// How far behind the first window the second one may begin, so that the template reaches from one to the other.
+const SECOND_MAX: usize = COLUMNS - WINDOW;
 
-/// A key that is searched for, brought into the form that nodes compare with. Made once for a whole descent.
-#[derive(Clone, Copy)]
-pub(super) struct Probe<'k> {
-    pub(super) key: &'k [u8],
-    /// Its first columns as numbers, then what a window may reach beyond them.
-    words: [u64; WORDS + 2],
+/// The heads of a node's keys, in key order. Laid out so that all but the heads shares a cache line with a node's version.
+#[derive(Clone)]
+#[repr(C)]
+pub(super) struct Heads {
+    /// The columns that all keys share, from `base` to the second window.
+    template: [u64; WORDS],
+    /// All ones in those columns.
+    mask: [u64; WORDS],
+    /// The first column of the template. Not 0 for keys that have more in common than a template holds.
+    base: u16,
+    /// Where the windows begin, counted from `base`.
+    first: u8,
+    second: u8,
+    /// Of the leaf that has these heads.
+    pub(super) links: Links,
+    /// Unused ones are `u64::MAX`.
+    heads: [[u64; BLOCK]; BLOCKS],
 }
 
-impl<'k> Probe<'k> {
-    #[inline]
-    pub(super) fn new(key: &'k [u8]) -> Self {
-        Self::behind(key, 0)
+impl Heads {
+    /// The heads of a node's entries, which are in order of their keys.
+    pub(super) fn of<T: Keyed>(slots: &Slots<T>) -> Self {
+        let mut heads = Self::layout(keys(slots));
+        for (at, key) in keys(slots).enumerate() {
+            let head = heads.head_of(key);
+            heads.set(at, head);
+        }
+        heads
     }
 
-    /// A probe of what follows the first `base` bytes.
-    #[inline]
-    fn behind(key: &'k [u8], base: usize) -> Self {
-        let rest = key.get(base..).unwrap_or(&[]);
-        Self { key, words: array::from_fn(|at| word(rest, at * 8)) }
+    /// Chooses the columns. The empty key does not count: its head, 0, is at most that of any other.
+    fn layout<'k>(keys: impl Iterator<Item = &'k [u8]> + Clone) -> Self {
+        let keys = keys.filter(|key| !key.is_empty());
+        let some_key = keys.clone().next().unwrap_or(&[]);
+        let last_key = keys.clone().last().unwrap_or(&[]);
+        let first = differing_column(keys.clone(), some_key, shared_columns(some_key, last_key)).unwrap_or(0);
+        let adjacent = first + WINDOW;
+        let second = differing_column(keys, some_key, adjacent).unwrap_or(adjacent);
+        let second = if second - first > SECOND_MAX { adjacent } else { second };
+        // Keys are at most 64 KiB long; of two that differ only at the very end, the last columns do not fit.
+        let base = second.saturating_sub(COLUMNS).min(usize::from(u16::MAX));
+        let mask = array::from_fn(|at| {
+            let ones = |column: usize| ones_before(column.saturating_sub(base), at);
+            ones(first) | (ones(second) & !ones(adjacent))
+        });
+        let template = array::from_fn(|at| word(some_key, base + at * 8) & mask.get(at).unwrap_or(&0));
+        Self {
+            template,
+            mask,
+            base: base as u16,
+            first: (first - base).min(COLUMNS) as u8,
+            second: (second - base).min(COLUMNS) as u8,
+            links: Links::default(),
+            heads: [[u64::MAX; BLOCK]; BLOCKS],
+        }
     }
 
-    /// Four columns from `column` on.
+    /// How many keys are at most `key`, as far as the heads can tell.
     #[inline(always)]
-    fn window(&self, column: u8) -> u64 {
-        let word = |at: usize| self.words.get(at).map_or(0, |word| u128::from(*word));
-        let (at, bits) = (usize::from(column / 8), u32::from(column % 8) * 8);
-        ((word(at) << 64 | word(at + 1)) << bits >> 96) as u64
+    pub(super) fn guess(&self, key: &[u8]) -> Guess {
+        let head = self.head(key);
+        let position = self.count_at_most(head);
+        Guess { position, is_tie: self.get(position.wrapping_sub(1)) == Some(head) }
     }
+
+    /// Whether the key has in common with the node's keys what they have in common with one another, so that a guess is
+    /// right unless it is a tie.
+    #[inline(always)]
+    pub(super) fn suits(&self, key: &[u8]) -> bool {
+        let base = usize::from(self.base);
+        let words = self.template.iter().zip(&self.mask).enumerate();
+        let mismatch = words.fold(0, |found, (at, (template, mask))| found | ((word(key, base + at * 8) ^ template) & mask));
+        mismatch == 0 && base == 0
+    }
+
+    /// How many keys are at most `key`: the guess, set right by the keys where it is wrong.
+    pub(super) fn position<T: Keyed>(&self, key: &[u8], slots: &Slots<T>) -> usize {
+        let len = slots::len(slots);
+        let guess = self.guess(key).position.min(len);
+        let (mut low, mut high) = match guess.checked_sub(1) {
+            Some(before) if key_at(slots, before) > key => (0, before),
+            _ if guess < len && key_at(slots, guess) <= key => (guess + 1, len),
+            _ => return guess,
+        };
+        while low < high {
+            let middle = low.midpoint(high);
+            if key_at(slots, middle) <= key { low = middle + 1 } else { high = middle }
+        }
+        low
+    }
+
+    #[inline(always)]
+    fn head(&self, key: &[u8]) -> u64 {
+        let base = usize::from(self.base);
+        window(key, base + usize::from(self.first)) << 32 | window(key, base + usize::from(self.second))
+    }
+
+    fn head_of(&self, key: &[u8]) -> u64 {
+        if key.is_empty() { 0 } else { self.head(key) }
+    }
+
+    /// How many heads are at most `head`, without a branch on any of them. Unused ones count if `head` is the largest there
+    /// is, which is a tie then.
+    #[inline(always)]
+    fn count_at_most(&self, head: u64) -> usize {
+        let [_, others @ ..] = &self.heads;
+        let block: usize = others.iter().map(|[first, ..]| usize::from(*first <= head)).sum();
+        // Halving takes no branch either, and compiles to less than adding up eight comparisons does.
+        let mut inside = 0;
+        if let Some(heads) = self.heads.get(block) {
+            for step in [4, 2, 1] {
+                let middle = heads.get(inside + step - 1).copied().unwrap_or(u64::MAX);
+                inside += step * usize::from(middle <= head);
+            }
+            inside += usize::from(heads.get(inside).copied().unwrap_or(u64::MAX) <= head);
+        }
+        block * BLOCK + inside
+    }
+
+    #[inline(always)]
+    fn get(&self, at: usize) -> Option<u64> {
+        self.heads.as_flattened().get(at).copied()
+    }
+
+    fn set(&mut self, at: usize, head: u64) {
+        if let Some(slot) = self.heads.as_flattened_mut().get_mut(at) {
+            *slot = head;
+        }
+    }
+
+    /// Follows an entry that was put in at a position. Chooses the columns anew if they do not suit its key.
+    pub(super) fn inserted<T: Keyed>(&mut self, at: usize, slots: &Slots<T>) {
+        let head = self.fitting(at, slots);
+        let tied = |head| self.get(at.wrapping_sub(1)) == Some(head) || self.get(at) == Some(head);
+        match (head.filter(|head| !tied(*head)), self.heads.as_flattened_mut().get_mut(at..)) {
+            (Some(head), Some(moved)) => {
+                moved.rotate_right(1);
+                self.set(at, head);
+            }
+            _ => self.choose_anew(slots),
+        }
+    }
+
+    /// Follows an entry whose key has changed.
+    pub(super) fn changed<T: Keyed>(&mut self, at: usize, slots: &Slots<T>) {
+        match self.fitting(at, slots) {
+            Some(head) => self.set(at, head),
+            None => self.choose_anew(slots),
+        }
+    }
+
+    fn choose_anew<T: Keyed>(&mut self, slots: &Slots<T>) {
+        *self = Self { links: self.links, ..Self::of(slots) };
+    }
+
+    /// The head of the key at a position, if the columns suit it: it shares what all others share.
+    fn fitting<T: Keyed>(&self, at: usize, slots: &Slots<T>) -> Option<u64> {
+        let key = key_at(slots, at);
+        if key.is_empty() {
+            return Some(0);
+        }
+        // The last key stands for the others, or the one in front of it does.
+        let last = slots::len(slots).saturating_sub(1);
+        let other = key_at(slots, if at == last { last.wrapping_sub(1) } else { last });
+        let base = usize::from(self.base);
+        // With no other key but the empty one, the columns are those of no key at all.
+        let fits = !other.is_empty() && shared_columns_up_to(key, other, base) == base;
+        let words = self.template.iter().zip(&self.mask).enumerate();
+        let matches = words.fold(0, |found, (at, (template, mask))| found | ((word(key, base + at * 8) ^ template) & mask)) == 0;
+        (fits && matches).then(|| self.head(key))
+    }
+
+    /// The heads from a position on leave. Both parts keep the columns, which tell fewer keys apart just as well, so that no
+    /// key is read.
+    pub(super) fn split_off(&mut self, at: usize) -> Self {
+        let mut right = Self { links: self.links.split_off(at), ..self.clone() };
+        right.heads.as_flattened_mut().rotate_left(at.min(WIDTH));
+        right.truncate(WIDTH.saturating_sub(at));
+        self.truncate(at);
+        right
+    }
+
+    fn truncate(&mut self, len: usize) {
+        self.heads.as_flattened_mut().iter_mut().skip(len).for_each(|head| *head = u64::MAX);
+    }
+
+    pub(super) fn remove(&mut self, at: usize) {
+        if let Some(moved) = self.heads.as_flattened_mut().get_mut(at..) {
+            moved.rotate_left(1);
+            self.set(WIDTH - 1, u64::MAX);
+        }
+    }
+}
+
+/// What heads say about a key.
+#[derive(Clone, Copy)]
+pub(super) struct Guess {
+    /// How many keys are at most that key, if the node's columns suit it and it is no tie.
+    pub(super) position: usize,
+    /// The key has the same head as the last of these, so that only the keys can tell.
+    pub(super) is_tie: bool,
+}
+
+/// Four bytes of a key as a number that sorts as they do; zeroes behind its end.
+#[inline(always)]
+fn window(key: &[u8], from: usize) -> u64 {
+    match key.get(from..).and_then(|rest| rest.first_chunk()) {
+        Some(whole) => u64::from(u32::from_be_bytes(*whole)),
+        None => window_at_end(key, from),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn window_at_end(key: &[u8], from: usize) -> u64 {
+    word(key, from) >> 32
 }
 
 /// Eight bytes of a key as a number that sorts as they do; zeroes behind its end.
@@ -71,280 +260,36 @@ fn word(key: &[u8], from: usize) -> u64 {
             let bits = (from + 8 - key.len()) * 8;
             u64::from_be_bytes(*last).checked_shl(bits as u32).unwrap_or(0)
         }
-        (None, None) if from == 0 => key.iter().rev().fold(0, |word, byte| word >> 8 | u64::from(*byte) << 56),
-        (None, None) => 0,
+        (None, None) => word_of_short(key, from),
     }
 }
 
-/// The heads of a node's keys, in key order.
-#[derive(Clone)]
-pub(super) struct Heads {
-    /// The columns that all keys share, in front of either window.
-    template: [u64; WORDS],
-    /// All ones in those columns.
-    mask: [u64; WORDS],
-    /// Columns count from here. 0, unless the keys have more in common than a template can hold.
-    base: u32,
-    first: u8,
-    second: u8,
-    len: u8,
-    /// 1 if the first key is the empty one, 0 if not. Every probe is at or behind the empty key, so it need not be told
-    /// apart from the others, and does not count when columns are chosen.
-    lowest: u8,
-    /// Unused ones are `u64::MAX`.
-    heads: [[u64; BLOCK]; BLOCKS],
+/// Of a key that has less than eight bytes.
+#[inline(never)]
+fn word_of_short(key: &[u8], from: usize) -> u64 {
+    key.get(from..).unwrap_or(&[]).iter().rev().fold(0, |word, byte| word >> 8 | u64::from(*byte) << 56)
 }
 
-impl Heads {
-    /// The heads of a node's entries, which are in order of their keys.
-    pub(super) fn of<T: Keyed>(slots: &Slots<T>) -> Self {
-        let mut heads = Self::layout(keys(slots));
-        for (at, key) in keys(slots).enumerate() {
-            let head = if key.is_empty() { 0 } else { heads.head(&Probe::behind(key, heads.base())) };
-            heads.put(at, head);
-        }
-        heads
-    }
-
-    /// Chooses the columns.
-    fn layout<'k>(keys: impl Iterator<Item = &'k [u8]> + Clone) -> Self {
-        let lowest = keys.clone().take(1).filter(|key| key.is_empty()).count();
-        let keys = keys.skip(lowest);
-        let first_key = keys.clone().next().unwrap_or(&[]);
-        let mut base = 0;
-        let mut differ = differing(keys.clone(), first_key, base);
-        if next_column(&differ, 0).is_none_or(|column| column > FIRST_MAX) {
-            base = common_prefix(first_key, keys.clone().last().unwrap_or(&[]));
-            differ = differing(keys, first_key, base);
-        }
-        let first = next_column(&differ, 0).unwrap_or(0);
-        let second = next_column(&differ, first + WINDOW).unwrap_or(first + WINDOW);
-        let mask = array::from_fn(|word| {
-            ones_before(first, word) | (ones_before(second, word) & !ones_before(first + WINDOW, word))
-        });
-        let words = Probe::behind(first_key, base).words;
-        Self {
-            template: array::from_fn(|word| words.get(word).unwrap_or(&0) & mask.get(word).unwrap_or(&0)),
-            mask,
-            base: base as u32,
-            first: first as u8,
-            second: second as u8,
-            len: 0,
-            lowest: lowest as u8,
-            heads: [[u64::MAX; BLOCK]; BLOCKS],
-        }
-    }
-
-    #[inline]
-    pub(super) fn len(&self) -> usize {
-        usize::from(self.len)
-    }
-
-    #[inline]
-    fn base(&self) -> usize {
-        self.base as usize
-    }
-
-    /// How many keys are at most the probe's.
-    #[inline(always)]
-    pub(super) fn position<T: Keyed>(&self, probe: &Probe<'_>, slots: &Slots<T>) -> usize {
-        let position = match self.base {
-            0 => self.position_in_columns(probe, slots),
-            _ => self.position_behind_base(probe, slots),
-        };
-        position.max(usize::from(self.lowest))
-    }
-
-    #[inline(always)]
-    fn position_in_columns<T: Keyed>(&self, probe: &Probe<'_>, slots: &Slots<T>) -> usize {
-        if self.mismatch(probe) != 0 {
-            return self.position_by_template(probe);
-        }
-        let head = self.head(probe);
-        let position = self.count_at_most(head);
-        if self.get(position.wrapping_sub(1)) != Some(head) {
-            return position;
-        }
-        self.position_in_tie(position, probe, slots)
-    }
-
-    /// The keys share more than a template holds: the shared part is compared with that of the first key.
-    #[cold]
-    #[inline(never)]
-    fn position_behind_base<T: Keyed>(&self, probe: &Probe<'_>, slots: &Slots<T>) -> usize {
-        let shared = prefix(key_at(slots, usize::from(self.lowest)), self.base());
-        match prefix(probe.key, self.base()).cmp(shared) {
-            Ordering::Less => 0,
-            Ordering::Greater => self.len(),
-            Ordering::Equal => {
-                let behind = Probe::behind(probe.key, self.base());
-                self.position_in_columns(&behind, slots)
-            }
-        }
-    }
-
-    /// The probe differs from all keys in a column of the template, which puts it in front of them all or behind them all;
-    /// if that column lies between the windows, then all that have its first window.
-    #[cold]
-    fn position_by_template(&self, probe: &Probe<'_>) -> usize {
-        let masked = probe.words.iter().zip(&self.mask).map(|(word, mask)| word & mask);
-        let order = masked.cmp(self.template.iter().copied());
-        let differ = array::from_fn(|at| {
-            let word = |of: &[u64]| of.get(at).copied().unwrap_or(0);
-            (word(&probe.words) ^ word(&self.template)) & word(&self.mask)
-        });
-        if next_column(&differ, 0).is_some_and(|column| column < usize::from(self.first)) {
-            return if order == Ordering::Less { 0 } else { self.len() };
-        }
-        let window = probe.window(self.first) << 32;
-        match order {
-            Ordering::Less => self.iter().filter(|head| *head < window).count(),
-            _ => self.iter().filter(|head| *head <= window | u64::from(u32::MAX)).count(),
-        }
-    }
-
-    /// The head of the probe is that of the key in front of `position`, and perhaps of more: only the keys can tell.
-    #[cold]
-    #[inline(never)]
-    fn position_in_tie<T: Keyed>(&self, position: usize, probe: &Probe<'_>, slots: &Slots<T>) -> usize {
-        let head = self.get(position.wrapping_sub(1));
-        let (mut low, mut high) = (self.iter().take_while(|before| Some(*before) < head).count(), position);
-        while low < high {
-            let middle = low.midpoint(high);
-            if key_at(slots, middle) <= probe.key { low = middle + 1 } else { high = middle }
-        }
-        low
-    }
-
-    /// Not 0 if the probe differs from the keys in a column that they share.
-    #[inline(always)]
-    fn mismatch(&self, probe: &Probe<'_>) -> u64 {
-        let words = probe.words.iter().zip(&self.template).zip(&self.mask);
-        words.fold(0, |found, ((word, template), mask)| found | ((word ^ template) & mask))
-    }
-
-    #[inline(always)]
-    fn head(&self, probe: &Probe<'_>) -> u64 {
-        probe.window(self.first) << 32 | probe.window(self.second)
-    }
-
-    /// How many heads are at most `head`, without a branch on any of them.
-    #[inline(always)]
-    fn count_at_most(&self, head: u64) -> usize {
-        let begun: usize = self.heads.iter().map(|[first, ..]| usize::from(*first <= head)).sum();
-        let block = begun.saturating_sub(1);
-        // Halving takes no branch either, and compiles to less than adding up eight comparisons does.
-        let mut inside = 0;
-        if let Some(heads) = self.heads.get(block) {
-            for step in [4, 2, 1] {
-                let middle = heads.get(inside + step - 1).copied().unwrap_or(u64::MAX);
-                inside += step * usize::from(middle <= head);
-            }
-            inside += usize::from(heads.get(inside).copied().unwrap_or(u64::MAX) <= head);
-        }
-        (block * BLOCK + inside).min(self.len())
-    }
-
-    fn iter(&self) -> impl Iterator<Item = u64> {
-        self.heads.as_flattened().iter().copied().take(self.len())
-    }
-
-    #[inline(always)]
-    fn get(&self, at: usize) -> Option<u64> {
-        self.heads.as_flattened().get(at).copied()
-    }
-
-    fn put(&mut self, at: usize, head: u64) {
-        if at < WIDTH {
-            let len = self.len();
-            if let Some(heads) = self.heads.as_flattened_mut().get_mut(at..=len) {
-                heads.rotate_right(1);
-            }
-            if let Some(slot) = self.heads.as_flattened_mut().get_mut(at) {
-                *slot = head;
-            }
-            self.len += 1;
-        }
-    }
-
-    /// Follows an entry that was put in at a position. Chooses the columns anew if they do not suit its key.
-    pub(super) fn inserted<T: Keyed>(&mut self, at: usize, slots: &Slots<T>) {
-        let head = self.fitting(at, self.len(), slots);
-        let tied = |head| self.get(at.wrapping_sub(1)) == Some(head) || (at < self.len() && self.get(at) == Some(head));
-        match head.filter(|head| !tied(*head)) {
-            Some(head) => self.put(at, head),
-            None => *self = Self::of(slots),
-        }
-    }
-
-    /// Follows an entry whose key has changed.
-    pub(super) fn changed<T: Keyed>(&mut self, at: usize, slots: &Slots<T>) {
-        let head = self.fitting(at, self.len().saturating_sub(1), slots);
-        match (head, self.heads.as_flattened_mut().get_mut(at)) {
-            (Some(head), Some(slot)) if at > 0 || self.lowest == 0 => *slot = head,
-            _ => *self = Self::of(slots),
-        }
-    }
-
-    /// The head of the key at a position, if the columns suit it: it shares what all others share. `last` is the last
-    /// position, whose key stands for the others, or the one in front of it does.
-    fn fitting<T: Keyed>(&self, at: usize, last: usize, slots: &Slots<T>) -> Option<u64> {
-        let (key, other) = (key_at(slots, at), key_at(slots, if at == last { last.wrapping_sub(1) } else { last }));
-        let probe = Probe::behind(key, self.base());
-        let fits = prefix(key, self.base()) == prefix(other, self.base()) && self.mismatch(&probe) == 0;
-        (fits && !key.is_empty()).then(|| self.head(&probe))
-    }
-
-    /// The heads from a position on leave. Both parts keep the columns, which tell fewer keys apart just as well, so that no
-    /// key is read.
-    pub(super) fn split_off(&mut self, at: usize) -> Self {
-        let mut right = Self { lowest: if at == 0 { self.lowest } else { 0 }, ..self.clone() };
-        right.heads.as_flattened_mut().rotate_left(at.min(WIDTH));
-        right.truncate(self.len().saturating_sub(at));
-        self.truncate(at);
-        right
-    }
-
-    fn truncate(&mut self, len: usize) {
-        self.heads.as_flattened_mut().iter_mut().skip(len).for_each(|head| *head = u64::MAX);
-        self.len = self.len.min(len as u8);
-    }
-
-    pub(super) fn remove(&mut self, at: usize) {
-        let len = self.len();
-        if let Some(heads) = self.heads.as_flattened_mut().get_mut(at..len) {
-            heads.rotate_left(1);
-            heads.last_mut().into_iter().for_each(|last| *last = u64::MAX);
-            self.len -= 1;
-            if at == 0 {
-                self.lowest = 0;
-            }
-        }
-    }
+/// How many columns two keys share, none of which lies behind the end of both.
+fn shared_columns(left: &[u8], right: &[u8]) -> usize {
+    shared_columns_up_to(left, right, left.len().max(right.len()))
 }
 
-fn prefix(key: &[u8], bytes: usize) -> &[u8] {
-    key.get(..bytes).unwrap_or(key)
+fn shared_columns_up_to(left: &[u8], right: &[u8], columns: usize) -> usize {
+    let differs = |at: &usize| word(left, *at) != word(right, *at);
+    let at = (0..columns).step_by(8).find(differs).unwrap_or(columns);
+    (at + (word(left, at) ^ word(right, at)).leading_zeros() as usize / 8).min(columns)
 }
 
-fn common_prefix(left: &[u8], right: &[u8]) -> usize {
-    left.iter().zip(right).take_while(|(left, right)| left == right).count()
+/// The first column from `from` on in which some key differs from `one`.
+fn differing_column<'k>(keys: impl Iterator<Item = &'k [u8]>, one: &[u8], from: usize) -> Option<usize> {
+    keys.filter_map(|key| differs_from(key, one, from)).min()
 }
 
-/// Not 0 in every column in which some key differs from `first`.
-fn differing<'k>(keys: impl Iterator<Item = &'k [u8]>, first: &[u8], base: usize) -> [u64; WORDS] {
-    let first = Probe::behind(first, base).words;
-    keys.fold([0; WORDS], |mut differ, key| {
-        let words = Probe::behind(key, base).words;
-        differ.iter_mut().zip(words.iter().zip(&first)).for_each(|(differ, (word, first))| *differ |= word ^ first);
-        differ
-    })
-}
-
-/// The first column from `from` on that is not 0.
-fn next_column(words: &[u64; WORDS], from: usize) -> Option<usize> {
-    let mut words = words.iter().enumerate().map(|(at, word)| (at, word & !ones_before(from, at)));
-    words.find(|(_, word)| *word != 0).map(|(at, word)| at * 8 + word.leading_zeros() as usize / 8)
+fn differs_from(key: &[u8], one: &[u8], from: usize) -> Option<usize> {
+    let end = key.len().max(one.len());
+    let at = (from..end).step_by(8).find(|at| word(key, *at) != word(one, *at))?;
+    Some(at + (word(key, at) ^ word(one, at)).leading_zeros() as usize / 8)
 }
 
 /// All ones in those columns of a word that come before `column`.

@@ -1,7 +1,8 @@
 //! Looking up many keys at once: a group goes down the tree in step, so that their cache misses overlap.
 
-use super::heads::Probe;
-use super::node::Node;
+use super::cursor::leaf_of;
+use super::node::Child;
+use super::own::ChildRef;
 use super::tree::KeyTree;
 use crate::region::Region;
 
@@ -17,23 +18,29 @@ impl KeyTree {
     }
 
     fn locate_group<'a>(&'a self, keys: &[&[u8]], mut found: impl FnMut(usize, Option<&'a Region>)) {
-        let mut probes = [Probe::new(&[]); GROUP];
-        probes.iter_mut().zip(keys).for_each(|(probe, key)| *probe = Probe::new(key));
         let mut nodes = [Some(self.root()); GROUP];
         // All leaves have one depth, so whoever is at a branch shows that the others are.
-        while let [Some(Node::Branch(_)), ..] = nodes {
-            for (node, probe) in nodes.iter_mut().zip(&probes).take(keys.len()) {
-                if let Some(Node::Branch(branch)) = *node {
-                    *node = branch.child(branch.position(probe));
-                    if let Some(child) = node {
-                        child.prefetch();
-                    }
-                }
+        while let Some(ChildRef::Branch(_)) = nodes.first().copied().flatten().map(Child::get) {
+            for (node, key) in nodes.iter_mut().zip(keys) {
+                *node = node.and_then(|node| step_down(node, key));
             }
         }
-        for (at, (node, probe)) in nodes.iter().zip(&probes).take(keys.len()).enumerate() {
-            let Some(Node::Leaf(leaf)) = node else { continue };
-            found(at, leaf.locate(probe));
+        let mut guesses = [None; GROUP];
+        for ((node, key), guess) in nodes.iter().zip(keys).zip(&mut guesses) {
+            *guess = node.and_then(leaf_of).map(|leaf| leaf.guess_and_prefetch(key));
+        }
+        for (at, (guess, key)) in guesses.into_iter().zip(keys).enumerate() {
+            let region = guess.and_then(|(leaf, guess)| leaf.confirm(guess, key));
+            region.into_iter().for_each(Region::prefetch);
+            found(at, region.or_else(|| self.locate_by_keys(key)));
         }
     }
+}
+
+#[inline(always)]
+fn step_down<'a>(node: &'a Child, key: &[u8]) -> Option<&'a Child> {
+    let ChildRef::Branch(branch) = node.get() else { return None };
+    let child = branch.child(branch.position(key))?;
+    child.prefetch_search();
+    Some(child)
 }

@@ -1,12 +1,11 @@
 //! The nodes of the key index: a [`Leaf`] leads to regions, a [`Branch`] to nodes below it.
 //!
 //! Nodes are shared between versions and never changed while they are. An edit changes in place those that its own version
-//! alone holds, and copies the others, so that within one changeset a node is copied once.
+//! made, and copies the others, so that within one changeset a node is copied once.
 
-use triomphe::Arc;
-
-use super::heads::{Heads, Probe, WIDTH};
-use super::slots::{Keyed, Slots, key_at};
+use super::heads::{Guess, Heads, WIDTH};
+use super::own::{self, ChildRef, Editor, Kept, Node};
+use super::slots::{self, Keyed, Slots, key_at};
 use crate::prefetch;
 use crate::region::Region;
 
@@ -22,108 +21,107 @@ impl std::iter::Sum for Totals {
     }
 }
 
-/// Regions, ordered by start key.
-pub(super) struct Leaf {
-    pub(super) heads: Heads,
-    pub(super) links: Links,
-    pub(super) regions: Slots<Region>,
-}
-
 /// Bit `i`: the region at `i` ends where the one at `i + 1` begins. With it a lookup knows from the search alone that a
 /// region owns the key, and does not have to read where it ends.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub(super) struct Links(u32);
 
+/// Regions, ordered by start key.
+#[repr(C)]
+pub(super) struct Leaf {
+    pub(super) heads: Heads,
+    pub(super) regions: Slots<Kept>,
+}
+
 /// Nodes of one height, ordered by the first start key below each.
 ///
 /// That key is exactly the one that the search compares with, always: a separator never outlives the region it came from.
+#[repr(C)]
 pub(super) struct Branch {
     pub(super) heads: Heads,
+    pub(super) children: Slots<Child>,
     pub(super) totals: [Totals; WIDTH],
-    pub(super) children: Slots<Node>,
 }
 
-#[derive(Clone)]
-pub(super) enum Node {
-    Leaf(Arc<Leaf>),
-    Branch(Arc<Branch>),
-}
+// SAFETY: plain numbers, and slots of `Kept` and `Child`.
+#[expect(unsafe_code, reason = "nodes are copied as bytes")]
+unsafe impl Node for Leaf {}
+// SAFETY: as above.
+#[expect(unsafe_code, reason = "nodes are copied as bytes")]
+unsafe impl Node for Branch {}
 
-/// A copy raises the reference count of every region, each in memory of its own: asked for first, they come together.
-impl Clone for Leaf {
-    fn clone(&self) -> Self {
-        self.regions.iter().flatten().for_each(Region::prefetch_count);
-        Self { heads: self.heads.clone(), links: self.links, regions: self.regions.clone() }
-    }
-}
+/// Leads to a node of the key index.
+pub(super) type Child = own::Child<Leaf, Branch>;
 
-/// The last version that holds a leaf lowers the same counts; they may have left the cache since.
-impl Drop for Leaf {
-    fn drop(&mut self) {
-        self.regions.iter().flatten().for_each(Region::prefetch_count);
-    }
-}
-
-/// As for a leaf, with the reference counts of its children.
-impl Clone for Branch {
-    fn clone(&self) -> Self {
-        self.children.iter().flatten().for_each(Node::prefetch_count);
-        Self { heads: self.heads.clone(), totals: self.totals, children: self.children.clone() }
-    }
-}
-
-impl Drop for Branch {
-    fn drop(&mut self) {
-        self.children.iter().flatten().for_each(Node::prefetch_count);
-    }
-}
+/// What a search reads of a node before it goes further: its version, columns and heads.
+const SEARCH_BYTES: usize = 64 + WIDTH * 8;
 
 impl Leaf {
-    pub(super) fn new(regions: Slots<Region>) -> Self {
-        let mut leaf = Self { heads: Heads::of(&regions), links: Links::default(), regions };
+    pub(super) fn new(regions: Slots<Kept>) -> Self {
+        let mut leaf = Self { heads: Heads::of(&regions), regions };
         leaf.relink();
         leaf
     }
 
     pub(super) fn len(&self) -> usize {
-        self.heads.len()
+        slots::len(&self.regions)
     }
 
     #[inline(always)]
     pub(super) fn region(&self, at: usize) -> Option<&Region> {
-        self.regions.get(at)?.as_ref()
+        self.regions.get(at)?.as_deref()
     }
 
-    /// How many regions begin at or before the probe.
+    /// The region that owns the key, if this leaf can tell. `None` proves nothing: the search may have come to the wrong leaf.
     #[inline(always)]
-    pub(super) fn position(&self, probe: &Probe<'_>) -> usize {
-        self.heads.position(probe, &self.regions)
+    pub(super) fn locate(&self, key: &[u8]) -> Option<&Region> {
+        self.confirm(self.heads.guess(key), key)
     }
 
-    /// The region that owns the probe's key.
+    /// As [`locate`](Self::locate), from what the heads said.
     #[inline(always)]
-    pub(super) fn locate(&self, probe: &Probe<'_>) -> Option<&Region> {
-        // The search leaves it to its last step which of the handles is read.
-        prefetch::value(&self.regions);
-        let at = self.position(probe).checked_sub(1)?;
+    pub(super) fn confirm(&self, guess: Guess, key: &[u8]) -> Option<&Region> {
+        let at = guess.position.checked_sub(1)?;
         let region = self.region(at)?;
-        region.prefetch();
-        (self.links.get(at) || region.end_key().is_after(probe.key)).then_some(region)
+        let is_owner = !guess.is_tie && self.heads.suits(key) && self.heads.links.get(at);
+        (is_owner || owns(region, key)).then_some(region)
+    }
+
+    /// What the heads say, on the way to which the slot that it leads to is asked for.
+    #[inline(always)]
+    pub(super) fn guess_and_prefetch(&self, key: &[u8]) -> (&Self, Guess) {
+        let guess = self.heads.guess(key);
+        self.regions.get(guess.position.saturating_sub(1)).into_iter().for_each(prefetch::value);
+        (self, guess)
+    }
+
+    /// How many regions begin at or before the key, if this leaf can tell.
+    pub(super) fn position(&self, key: &[u8]) -> Option<usize> {
+        let guess = self.heads.guess(key);
+        let at = guess.position.checked_sub(1)?;
+        let region = self.region(at)?;
+        let is_between = !guess.is_tie && self.heads.suits(key) && self.region(guess.position).is_some();
+        (is_between || owns(region, key)).then_some(guess.position)
+    }
+
+    /// How many regions of this leaf begin at or before the key, which is at home here.
+    pub(super) fn position_by_keys(&self, key: &[u8]) -> usize {
+        self.heads.position(key, &self.regions)
     }
 
     /// Looks anew whether the region at a position touches its neighbours.
     pub(super) fn relink_at(&mut self, at: usize) {
         for left in at.saturating_sub(1)..=at {
             let touches = self.touches_next(left);
-            self.links.set(left, touches);
+            self.heads.links.set(left, touches);
         }
     }
 
     pub(super) fn relink(&mut self) {
-        self.links = Links::default();
+        self.heads.links = Links::default();
         for at in 0..self.len() {
             let touches = self.touches_next(at);
-            self.links.set(at, touches);
+            self.heads.links.set(at, touches);
         }
     }
 
@@ -135,10 +133,16 @@ impl Leaf {
     }
 }
 
+/// Not in line: most lookups know without reading the region's keys.
+#[inline(never)]
+fn owns(region: &Region, key: &[u8]) -> bool {
+    region.range().contains(key)
+}
+
 impl Links {
     #[inline(always)]
     pub(super) fn get(self, at: usize) -> bool {
-        self.0 >> at & 1 == 1
+        self.0.checked_shr(at as u32).is_some_and(|links| links & 1 == 1)
     }
 
     fn set(&mut self, at: usize, linked: bool) {
@@ -165,25 +169,33 @@ impl Links {
 }
 
 impl Branch {
-    pub(super) fn new(children: Slots<Node>) -> Self {
+    pub(super) fn new(children: Slots<Child>) -> Self {
         let heads = Heads::of(&children);
-        let totals = children.each_ref().map(|child| child.as_ref().map_or(Totals::default(), Node::totals));
-        Self { heads, totals, children }
+        let totals = children.each_ref().map(|child| child.as_ref().map_or(Totals::default(), Child::totals));
+        Self { heads, children, totals }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.heads.len()
+        slots::len(&self.children)
     }
 
     #[inline(always)]
-    pub(super) fn child(&self, at: usize) -> Option<&Node> {
+    pub(super) fn child(&self, at: usize) -> Option<&Child> {
         self.children.get(at)?.as_ref()
     }
 
-    /// Where to go down for the probe: the last child that begins at or before it, or the first one.
+    /// Where to go down for the key, as far as the heads can tell: the last child that begins at or before it, or the first.
     #[inline(always)]
-    pub(super) fn position(&self, probe: &Probe<'_>) -> usize {
-        self.heads.position(probe, &self.children).saturating_sub(1)
+    pub(super) fn position(&self, key: &[u8]) -> usize {
+        let guess = self.heads.guess(key);
+        if guess.is_tie { self.position_by_keys(key) } else { guess.position.saturating_sub(1) }
+    }
+
+    /// Where to go down for the key.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn position_by_keys(&self, key: &[u8]) -> usize {
+        self.heads.position(key, &self.children).saturating_sub(1)
     }
 
     /// What lies below the children in front of a position.
@@ -192,55 +204,52 @@ impl Branch {
     }
 }
 
-impl Node {
+impl Child {
     /// Starts loading what a search reads.
     #[inline(always)]
-    pub(super) fn prefetch(&self) {
-        match self {
-            Self::Leaf(leaf) => prefetch::value(&**leaf),
-            Self::Branch(branch) => prefetch::value(&branch.heads),
-        }
-    }
-
-    /// The count lies just in front of the node.
-    fn prefetch_count(&self) {
-        match self {
-            Self::Leaf(leaf) => prefetch::lines(leaf.as_ptr().cast(), 1),
-            Self::Branch(branch) => prefetch::lines(branch.as_ptr().cast(), 1),
-        }
-    }
-
-    pub(super) fn leaf(leaf: Leaf) -> Self {
-        Self::Leaf(Arc::new(leaf))
-    }
-
-    pub(super) fn branch(branch: Branch) -> Self {
-        Self::Branch(Arc::new(branch))
+    pub(super) fn prefetch_search(&self) {
+        self.prefetch(SEARCH_BYTES);
     }
 
     pub(super) fn len(&self) -> usize {
-        match self {
-            Self::Leaf(leaf) => leaf.len(),
-            Self::Branch(branch) => branch.len(),
+        match self.get() {
+            ChildRef::Leaf(leaf) => leaf.len(),
+            ChildRef::Branch(branch) => branch.len(),
         }
     }
 
     pub(super) fn totals(&self) -> Totals {
-        match self {
-            Self::Leaf(leaf) => Totals { regions: leaf.len() },
-            Self::Branch(branch) => branch.totals_before(WIDTH),
+        match self.get() {
+            ChildRef::Leaf(leaf) => Totals { regions: leaf.len() },
+            ChildRef::Branch(branch) => branch.totals_before(WIDTH),
         }
     }
 }
 
+/// A leaf of regions, or a branch above nodes.
+pub(super) fn make_leaf(regions: Slots<Kept>, editor: &Editor) -> Child {
+    editor.leaf(Leaf::new(regions))
+}
+
+pub(super) fn make_branch(children: Slots<Child>, editor: &Editor) -> Child {
+    editor.branch(Branch::new(children))
+}
+
+impl Keyed for Kept {
+    #[inline]
+    fn key(&self) -> &[u8] {
+        self.start_key()
+    }
+}
+
 /// The first start key below a node: that of its first leaf, as many steps down as the tree is high.
-impl Keyed for Node {
+impl Keyed for Child {
     fn key(&self) -> &[u8] {
         let mut node = self;
         loop {
-            match node {
-                Self::Leaf(leaf) => return key_at(&leaf.regions, 0),
-                Self::Branch(branch) => match branch.child(0) {
+            match node.get() {
+                ChildRef::Leaf(leaf) => return key_at(&leaf.regions, 0),
+                ChildRef::Branch(branch) => match branch.child(0) {
                     Some(child) => node = child,
                     None => return &[],
                 },

@@ -1,22 +1,14 @@
-//! A node's entries: a fixed array of which the first so many are in use. The node's heads know how many.
+//! A node's entries: a fixed array of which the first so many are in use.
 
 use std::array;
 
 use super::heads::WIDTH;
-use crate::region::Region;
 
 pub(super) type Slots<T> = [Option<T>; WIDTH];
 
 /// What a node orders its entries by.
 pub(super) trait Keyed {
     fn key(&self) -> &[u8];
-}
-
-impl Keyed for Region {
-    #[inline]
-    fn key(&self) -> &[u8] {
-        self.start_key()
-    }
 }
 
 pub(super) fn keys<T: Keyed>(slots: &Slots<T>) -> impl Iterator<Item = &[u8]> + Clone {
@@ -27,6 +19,11 @@ pub(super) fn keys<T: Keyed>(slots: &Slots<T>) -> impl Iterator<Item = &[u8]> + 
 #[inline]
 pub(super) fn key_at<T: Keyed>(slots: &Slots<T>, at: usize) -> &[u8] {
     slots.get(at).and_then(Option::as_ref).map_or(&[], T::key)
+}
+
+/// How many entries there are.
+pub(super) fn len<T>(slots: &Slots<T>) -> usize {
+    slots.iter().position(Option::is_none).unwrap_or(WIDTH)
 }
 
 pub(super) fn empty<T>() -> Slots<T> {

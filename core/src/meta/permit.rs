@@ -6,7 +6,7 @@ use super::feed::Published;
 use super::{Change, Changeset, Snapshot, StoreMeta};
 use crate::epoch::RegionEpoch;
 use crate::ids::{PeerId, RegionId, Sequence, StoreId};
-use crate::index::Index;
+use crate::index::{Index, IndexWriter, Ripe};
 use crate::keys::{EndKey, KeyRange};
 use crate::region::Region;
 
@@ -74,24 +74,25 @@ impl<'a> Permit<'a> {
     /// Costs O(changes log regions); cannot be refused. Call it only after the changes are on disk (I4).
     pub fn publish(mut self) -> Snapshot {
         let changeset = std::mem::take(&mut self.changeset);
-        let (published, replaced) = self.swap(changeset);
+        let (published, unused) = self.swap(changeset);
         drop(self); // gives the reservation back
-        drop(replaced); // nobody waits for this: freeing a version may take long
+        drop(unused); // nobody waits for this
         published
     }
 
-    /// The new state, and what it replaces: the state before and the feed's oldest event, kept until the lock is free again.
-    fn swap(&self, changeset: Changeset) -> (Snapshot, (Snapshot, Option<Published>)) {
+    /// The new state, and what nobody uses any more: memory of older versions, and the feed's oldest event. It is freed when
+    /// the lock is free again.
+    fn swap(&self, changeset: Changeset) -> (Snapshot, (Ripe, Option<Published>)) {
         let mut writers = self.meta.writers.lock();
-        let replaced = self.meta.snapshot();
         // The end of the number range is 584 years of a publish every nanosecond away.
-        let sequence = Sequence::new(replaced.sequence().get().wrapping_add(1));
-        let mut index = replaced.index().clone();
-        index.apply(changeset.changes().iter().map(|change| (change.id(), change.after())), sequence);
+        let sequence = Sequence::new(self.meta.sequence().get().wrapping_add(1));
+        let changes = changeset.changes().iter().map(|change| (change.id(), change.after()));
+        let index = writers.index.apply(changes, sequence);
         writers.bury(&changeset);
         let published = self.meta.shared.swap_root(index, sequence);
+        let ripe = writers.index.collect();
         let forgotten = self.meta.shared.feed().push(Published::new(sequence, changeset));
-        (published, (replaced, forgotten))
+        (published, (ripe, forgotten))
     }
 }
 
@@ -103,8 +104,9 @@ impl Drop for Permit<'_> {
 }
 
 /// What writers agree on among themselves.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Writers {
+    index: IndexWriter,
     reserved: HashMap<u64, Reservation>,
     next_reservation: u64,
     /// The last peer of each region that this store destroyed; `None` if the record does not say which.
@@ -133,6 +135,10 @@ impl Reservation {
 }
 
 impl Writers {
+    pub(super) fn new(index: IndexWriter) -> Self {
+        Self { index, reserved: HashMap::new(), next_reservation: 0, tombstones: HashMap::new() }
+    }
+
     /// Checks everything that can be checked; after this the changeset can be published until it is released.
     pub(super) fn reserve(
         &mut self,

@@ -22,8 +22,8 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(store_id: Option<StoreId>, feed_capacity: usize) -> Self {
-        let (index, sequence) = (Index::default(), Sequence::new(0));
+    pub(super) fn new(store_id: Option<StoreId>, index: Index, feed_capacity: usize) -> Self {
+        let sequence = Sequence::default();
         let root = Swap::new(Arc::new(Root { index, sequence }));
         Self { store_id, root, sequence: AtomicU64::new(sequence.get()), feed: Feed::new(feed_capacity) }
     }
