@@ -88,8 +88,12 @@ impl<'a> Permit<'a> {
         let sequence = Sequence::new(replaced.sequence().get().wrapping_add(1));
         let mut index = replaced.index().clone();
         index.apply(changeset.changes().iter().map(|change| (change.id(), change.after())), sequence);
+        #[cfg(test)]
+        tests::may_die_at(tests::Moment::Edited);
         writers.bury(&changeset);
         let published = self.meta.shared.swap_root(index, sequence);
+        #[cfg(test)]
+        tests::may_die_at(tests::Moment::Swapped);
         let forgotten = self.meta.shared.feed().push(Published::new(sequence, changeset));
         (published, (replaced, forgotten))
     }
@@ -155,6 +159,8 @@ impl Writers {
         let after = sorted_after(changeset)?;
         check_versions(index, &regions, &after)?;
         check_coverage(index, changeset, &after)?;
+        #[cfg(test)]
+        tests::may_die_at(tests::Moment::Checked);
         let reservation = self.next_reservation;
         self.next_reservation = reservation.wrapping_add(1);
         let after = after.into_values().cloned().collect();
@@ -316,3 +322,6 @@ fn covers<'a>(range: KeyRange<'_>, ranges: impl Iterator<Item = KeyRange<'a>>) -
     }
     false
 }
+
+#[cfg(test)]
+mod tests;
