@@ -4,9 +4,10 @@
 
 use std::time::{Duration, Instant};
 
+use crate::goals::goals;
 use crate::map::Failure;
 use crate::report::{Answer, Report};
-use crate::roster::{BytesInUse, Choice, CountBytes, Roster, Workload};
+use crate::roster::{BytesInUse, Choice, CountBytes, REGIONS_PER_COUNT, REGIONS_PER_SCAN, Roster, Workload};
 use crate::tasks::{Entrant, Outcome};
 
 /// What to compare, and for how long.
@@ -37,7 +38,7 @@ const ROUNDS_MAX: usize = 301;
 /// Rounds of a question that has used up its time.
 const ROUNDS_MIN: usize = 3;
 /// Bytes are not measured in time.
-const TIMED_QUESTIONS: u32 = 11;
+const TIMED_QUESTIONS: u32 = 15;
 
 /// Runs every question with every chosen contender that takes part in it. `count` tells the heap bytes that some work keeps; `say`
 /// is told what is being done.
@@ -49,7 +50,7 @@ pub fn compare(settings: &Settings, count: &CountBytes, say: &mut dyn FnMut(&str
     let Settings { regions, seconds, seed, ref choice } = *settings;
     let work = Workload::new(regions, seed);
     let (roster, bytes) = Roster::build_counting(&work, choice, count)?;
-    let mut report = Report { regions, seconds, seed, answers: [].into(), order: Vec::new() };
+    let mut report = Report { regions, seconds, seed, ..Report::default() };
     let budget = Duration::from_secs_f64(seconds.max(0.0)) / TIMED_QUESTIONS;
     for question in questions(&roster, regions) {
         say(question.name);
@@ -58,27 +59,36 @@ pub fn compare(settings: &Settings, count: &CountBytes, say: &mut dyn FnMut(&str
         report.answers.insert(name, answer);
     }
     add_scaling(&mut report);
-    report.order.push("bytes_per_region");
-    report.answers.insert("bytes_per_region", bytes_per_region(bytes, regions));
+    for (name, answer) in bytes_per_region(&bytes, regions) {
+        report.order.push(name);
+        report.answers.insert(name, answer);
+    }
+    report.goals = goals(&report);
     Ok(report)
 }
 
 fn questions<'r>(roster: &'r Roster<'_>, regions: usize) -> Vec<Question<'r>> {
     let question = |name, entrants| Question { name, unit: "ns", units_per_op: 1.0, entrants };
-    let bulk_build = roster.bulk_build();
-    vec![
+    let (scan, bulk_build) = (roster.scan(), roster.bulk_build());
+    let counts = REGIONS_PER_COUNT.into_iter().zip(roster.count());
+    let counts = counts.map(|((name, _), entrants)| question(name, entrants));
+    let before_counts = vec![
         question("lookup", roster.locate()),
         question("lookup_zipf", roster.locate_zipf()),
         question("lookup_batched", roster.locate_batched()),
         question("lookup_two_threads", roster.locate_two_threads()),
         question("lookup_with_writer", roster.locate_beside_writer()),
         question("get", roster.get()),
+        Question { unit: "ns a region", units_per_op: REGIONS_PER_SCAN as f64, ..question("scan_100", scan) },
+    ];
+    let after_counts = vec![
         question("snapshot", roster.take_snapshot()),
         question("publish_split", roster.publish_split()),
         question("publish_conf_change", roster.publish_conf_change()),
         Question { unit: "ns a change", ..question("publish_batch_256", roster.publish_batch()) },
         Question { unit: "ns a region", units_per_op: regions as f64, ..question("bulk_build", bulk_build) },
-    ]
+    ];
+    before_counts.into_iter().chain(counts).chain(after_counts).collect()
 }
 
 /// A contender in the course of a question.
@@ -182,23 +192,29 @@ fn add_scaling(report: &mut Report) {
     double.scaling = double.rounds.keys().filter_map(scaling).collect();
 }
 
-/// Only contenders that hold all that a server needs: keys, ids and descriptors.
-fn bytes_per_region(bytes: BytesInUse, regions: usize) -> Answer {
-    let mut answer = Answer::new("bytes a region");
-    for (name, role, bytes) in bytes.into_iter().filter(|&(name, ..)| name != "dense_ids") {
-        answer.add(name, role, vec![bytes as f64 / regions.max(1) as f64]);
+/// Both together, and the index alone. Only contenders that hold all that a server needs: keys, ids and descriptors.
+fn bytes_per_region(bytes: &[BytesInUse], regions: usize) -> [(&'static str, Answer); 2] {
+    let (mut total, mut index) = (Answer::new("bytes a region"), Answer::new("bytes a region"));
+    for bytes in bytes.iter().filter(|bytes| bytes.name != "dense_ids") {
+        let a_region = |bytes: usize| vec![bytes as f64 / regions.max(1) as f64];
+        total.add(bytes.name, bytes.role, a_region(bytes.total));
+        index.add(bytes.name, bytes.role, a_region(bytes.total.saturating_sub(bytes.descriptors)));
     }
-    answer
+    [("bytes_per_region", total), ("index_bytes_per_region", index)]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const QUESTIONS: [&str; 12] = [
+    const QUESTIONS: [&str; 17] = [
         "bulk_build",
         "bytes_per_region",
+        "count_100",
+        "count_10000",
+        "count_half",
         "get",
+        "index_bytes_per_region",
         "lookup",
         "lookup_batched",
         "lookup_two_threads",
@@ -207,6 +223,7 @@ mod tests {
         "publish_batch_256",
         "publish_conf_change",
         "publish_split",
+        "scan_100",
         "snapshot",
     ];
 
@@ -222,10 +239,11 @@ mod tests {
         for (name, answer) in &report.answers {
             assert!(answer.ours.is_some_and(|ours| ours > 0.0), "{name}");
             assert!(answer.peers.get("mutex").is_some_and(|&mutex| mutex > 0.0), "{name}");
-            let has_limit = !name.starts_with("publish") && *name != "lookup_with_writer";
+            let without_limit = ["publish", "count", "scan", "lookup_with_writer"];
+            let has_limit = !without_limit.iter().any(|question| name.starts_with(question));
             assert_eq!(answer.limit.is_some(), has_limit, "{name}");
         }
-        assert_eq!(report.answers["bytes_per_region"].ours, Some(10.0));
+        assert_eq!(report.answers["bytes_per_region"].ours, Some(20.0));
         assert_eq!(report.answers["lookup_with_writer"].misses["ours"], 0);
         assert!(report.answers["lookup_two_threads"].scaling.contains_key("ours"));
         let table = report.to_string();

@@ -6,7 +6,8 @@
 //!   says who takes part in which question.
 //! - [`tasks`] turns a contender and a question into something that can be run for a number of operations; the criterion
 //!   suites and [`compare`](compare()) run the very same tasks.
-//! - [`compare`](mod@compare) runs all contenders interleaved in one process and reports medians and ratios.
+//! - [`compare`](mod@compare) runs all contenders interleaved in one process and reports medians and ratios; [`goals`] holds them
+//!   against what was asked for.
 //!
 //! Nothing here asserts on time. What is asserted, in every task and outside the clock, is that the answers were right.
 
@@ -15,6 +16,7 @@ pub mod contenders;
 pub mod counting;
 pub mod descriptor;
 pub mod flat;
+pub mod goals;
 pub mod inline_key;
 pub mod map;
 pub mod model;

@@ -2,7 +2,7 @@
 
 use std::ops::Bound;
 
-use regionmeta::RegionEpoch;
+use regionmeta::{EndKey, KeyRange, RegionEpoch};
 
 use crate::model::{Change, RegionSpec};
 
@@ -98,6 +98,12 @@ pub trait Scan {
     fn scan(&mut self, key: &[u8], regions: usize, visit: impl FnMut(Found));
 }
 
+/// Counting regions.
+pub trait Count {
+    /// How many regions share a key with `range`, which is not empty.
+    fn count(&mut self, range: KeyRange<'_>) -> usize;
+}
+
 /// Taking a consistent state of the whole map that stays as it is.
 pub trait TakeSnapshot {
     /// What is held.
@@ -137,6 +143,17 @@ pub fn up_to(key: &[u8]) -> (Bound<&[u8]>, Bound<&[u8]>) {
 #[must_use]
 pub fn from(key: &[u8]) -> (Bound<&[u8]>, Bound<&[u8]>) {
     (Bound::Included(key), Bound::Unbounded)
+}
+
+/// The bounds of all start keys from `first` on that lie before `end`.
+#[inline]
+#[must_use]
+pub fn starts<'a>(first: &'a [u8], end: EndKey<'a>) -> (Bound<&'a [u8]>, Bound<&'a [u8]>) {
+    let end = match end {
+        EndKey::Finite(end) => Bound::Excluded(end),
+        EndKey::Infinite => Bound::Unbounded,
+    };
+    (Bound::Included(first), end)
 }
 
 /// The changes of one region or two neighbours, for maps that are changed in place.

@@ -5,13 +5,14 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::goals::{Goal, HEADING};
 use crate::tasks::Role;
 
 /// Numbers by contender.
 pub type ByName = BTreeMap<&'static str, f64>;
 
 /// All answers of one run.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Report {
     /// Regions in each map.
     pub regions: usize,
@@ -22,6 +23,8 @@ pub struct Report {
     /// Each question's answer, by the question's name.
     #[serde(flatten)]
     pub answers: BTreeMap<&'static str, Answer>,
+    /// What was asked for, and what of it this run has reached.
+    pub goals: Vec<Goal>,
     /// The questions, in the order they were asked.
     #[serde(skip)]
     pub order: Vec<&'static str>,
@@ -132,7 +135,8 @@ impl fmt::Display for Report {
                 fmt::Display::fmt(answer, f)?;
             }
         }
-        Ok(())
+        writeln!(f, "\ngoals\n{HEADING}")?;
+        self.goals.iter().try_for_each(|goal| writeln!(f, "{goal}"))
     }
 }
 

@@ -15,8 +15,8 @@ use crate::contenders::tokio_cache::TokioCache;
 use crate::contenders::tree_index::SccTree;
 use crate::map::{Failure, RegionMap};
 use crate::model::Model;
-use crate::tasks::{Entrant, Kind, Role, Stage, snapshots, variant};
-use crate::workload::{Layout, Probes, SEED};
+use crate::tasks::{self, Entrant, Kind, Role, Stage, Writers, snapshots, variant};
+use crate::workload::{Layout, Probes, Ranges, SEED};
 
 /// Changes in a large changeset.
 pub const CHANGES_PER_BATCH: usize = 256;
@@ -24,6 +24,13 @@ pub const CHANGES_PER_BATCH: usize = 256;
 const REGIONS_INSERTED_MAX: usize = 100_000;
 /// Regions in a scan.
 pub const REGIONS_PER_SCAN: usize = 100;
+
+/// Names of the questions of [`Roster::count`], and how many regions a range has to do with there.
+pub const REGIONS_PER_COUNT: [(&str, RegionsCounted); 3] =
+    [("count_100", |_| 100), ("count_10000", |_| 10_000), ("count_half", |regions| regions / 2)];
+
+/// How many of all regions are counted.
+pub type RegionsCounted = fn(usize) -> usize;
 
 /// Everyone who can take part.
 pub const CONTENDERS: [(&str, Role); 14] = [
@@ -76,6 +83,7 @@ pub struct Workload {
     layout: Layout,
     uniform: Probes,
     zipfian: Probes,
+    ranges: [Ranges; 3],
 }
 
 impl Workload {
@@ -84,7 +92,8 @@ impl Workload {
     pub fn new(regions: usize, seed: u64) -> Self {
         let layout = Layout::new(regions, seed);
         let (uniform, zipfian) = (Probes::uniform(&layout, seed), Probes::zipfian(&layout, seed));
-        Self { layout, uniform, zipfian }
+        let ranges = REGIONS_PER_COUNT.map(|(_, counted)| Ranges::of_about(counted(regions), &layout, seed));
+        Self { layout, uniform, zipfian, ranges }
     }
 }
 
@@ -111,8 +120,18 @@ pub struct Roster<'w> {
 /// Counts the heap bytes that some work takes and keeps.
 pub type CountBytes = dyn Fn(&mut dyn FnMut()) -> usize;
 
-/// The heap bytes of each contender's map.
-pub type BytesInUse = Vec<(&'static str, Role, usize)>;
+/// The heap bytes of a contender's map.
+#[derive(Clone, Copy, Debug)]
+pub struct BytesInUse {
+    /// Whose.
+    pub name: &'static str,
+    /// Its part.
+    pub role: Role,
+    /// All of them.
+    pub total: usize,
+    /// Those of the descriptors alone. A handle to one is the index's; a descriptor that lies within the index is not.
+    pub descriptors: usize,
+}
 
 impl<'w> Roster<'w> {
     /// Builds every contender.
@@ -135,7 +154,7 @@ impl<'w> Roster<'w> {
         work: &'w Workload,
         choice: &Choice,
         count: &CountBytes,
-    ) -> Result<(Self, BytesInUse), Failure> {
+    ) -> Result<(Self, Vec<BytesInUse>), Failure> {
         let mut builder = Builder { model: Model::new(&work.layout), choice, count, bytes: Vec::new() };
         let roster = Self {
             work,
@@ -267,6 +286,26 @@ impl<'w> Roster<'w> {
         ])
     }
 
+    /// Counts of about [`REGIONS_PER_COUNT`] regions, one question each.
+    #[must_use]
+    pub fn count(&self) -> [Vec<Entrant<'_>>; 3] {
+        self.work.ranges.each_ref().map(|ranges| {
+            present([
+                Some(self.ours.count(ranges, Ours::reader)),
+                self.mutex.as_ref().map(|it| it.count(ranges, |map| map)),
+                self.rwlock.as_ref().map(|it| it.count(ranges, |map| map)),
+                self.imbl.as_ref().map(|it| it.count(ranges, |map| map)),
+                self.sorted_array.as_ref().map(|it| it.count(ranges, |map| map)),
+            ])
+        })
+    }
+
+    /// Several writers at once, each persisting for a while between the check and the swap.
+    #[must_use]
+    pub fn publish_on_threads(&self, writers: Writers) -> Vec<Entrant<'_>> {
+        vec![self.ours.publish_on_threads(writers, SEED)]
+    }
+
     /// Snapshots.
     #[must_use]
     pub fn take_snapshot(&self) -> Vec<Entrant<'_>> {
@@ -331,12 +370,18 @@ fn present<'r, const N: usize>(entrants: [Option<Entrant<'r>>; N]) -> Vec<Entran
     entrants.into_iter().flatten().collect()
 }
 
+/// The heap bytes of a list of descriptors without the list itself, but with what lies in the list and is no mere handle.
+fn descriptor_bytes<R>(records: &Vec<R>, recorded: usize) -> usize {
+    let inline = if size_of::<R>() > size_of::<usize>() { size_of::<R>() } else { 0 };
+    recorded.wrapping_sub(records.capacity() * size_of::<R>()).wrapping_add(records.len() * inline)
+}
+
 /// Builds one contender after the other.
 struct Builder<'w, 'c> {
     model: Model<'w>,
     choice: &'c Choice,
     count: &'c CountBytes,
-    bytes: BytesInUse,
+    bytes: Vec<BytesInUse>,
 }
 
 impl<'w> Builder<'w, '_> {
@@ -349,9 +394,13 @@ impl<'w> Builder<'w, '_> {
     }
 
     fn build<M: RegionMap>(&mut self, name: &'static str, role: Role) -> Result<Stage<'w, M>, Failure> {
-        let mut built = None;
-        let bytes = (self.count)(&mut || built = Some(Stage::<M>::map_of(&self.model)));
-        self.bytes.push((name, role, bytes));
+        let (mut records, mut built) = (None, None);
+        let recorded = (self.count)(&mut || records = Some(tasks::records::<M>(&self.model, usize::MAX)));
+        let mut records = records.ok_or(Failure::Panicked)??;
+        let descriptors = descriptor_bytes(&records, recorded);
+        // What building gives back counts below zero.
+        let total = recorded.wrapping_add((self.count)(&mut || built = Some(M::build(std::mem::take(&mut records)))));
+        self.bytes.push(BytesInUse { name, role, total, descriptors });
         let map = built.ok_or(Failure::Panicked)??;
         Ok(Stage::new(name, role, map, self.model.clone()))
     }
@@ -360,6 +409,16 @@ impl<'w> Builder<'w, '_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_handle_is_no_part_of_a_descriptor_and_an_inline_descriptor_is() {
+        let mut handles: Vec<Box<[u8; 50]>> = Vec::with_capacity(10);
+        handles.extend([Box::new([0; 50]), Box::new([1; 50])]);
+        assert_eq!(descriptor_bytes(&handles, 10 * 8 + 2 * 50), 2 * 50);
+        let mut inline: Vec<[u64; 8]> = Vec::with_capacity(10);
+        inline.extend([[0; 8], [1; 8]]);
+        assert_eq!(descriptor_bytes(&inline, 10 * 64), 2 * 64);
+    }
 
     #[test]
     fn who_is_not_chosen_is_not_built() {
@@ -372,7 +431,7 @@ mod tests {
             let choice = Choice::only(names.iter().map(ToString::to_string).collect());
             let (roster, bytes) = Roster::build_counting(&work, &choice, &counted).unwrap();
             let names = |entrants: Vec<Entrant<'_>>| entrants.iter().map(|entrant| entrant.name).collect::<Vec<_>>();
-            let counted = bytes.iter().map(|&(name, ..)| name).collect::<Vec<_>>();
+            let counted = bytes.iter().map(|bytes| bytes.name).collect::<Vec<_>>();
             (counted, names(roster.locate()), names(roster.take_snapshot()))
         };
         let limits = (

@@ -3,8 +3,10 @@
 
 mod beside_writer;
 mod reading;
+mod writers;
 mod writing;
 
+pub use self::writers::Writers;
 pub use self::writing::Kind;
 
 use std::cell::RefCell;
@@ -144,7 +146,7 @@ pub fn variant<'r>(name: &'static str, entrant: Entrant<'r>) -> Entrant<'r> {
 }
 
 /// The descriptors of the first `regions_max` regions, in key order.
-fn records<M: RegionMap>(model: &Model<'_>, regions_max: usize) -> Result<Vec<M::Record>, Failure> {
+pub(crate) fn records<M: RegionMap>(model: &Model<'_>, regions_max: usize) -> Result<Vec<M::Record>, Failure> {
     let mut records = Vec::with_capacity(model.slots().min(regions_max));
     model.try_for_each(|spec| {
         if records.len() < regions_max {

@@ -244,6 +244,38 @@ impl Probes {
     }
 }
 
+/// Ranges to count the regions of, each with the right answer for regions that are whole. None of their ends is a boundary.
+#[derive(Clone, Debug)]
+pub struct Ranges {
+    ranges: Vec<(RowKey, Option<RowKey>, usize)>,
+}
+
+impl Ranges {
+    /// Random ranges that share keys with `regions` regions each, or with all where there are fewer.
+    #[must_use]
+    pub fn of_about(regions: usize, layout: &Layout, seed: u64) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        let regions = regions.clamp(1, layout.len().max(1));
+        let last_first = layout.len().saturating_sub(regions);
+        let draw = |_| {
+            let first = rng.usize(0..=last_first);
+            let last = first + regions - 1;
+            // A range within one region must not end before it begins.
+            let end = if regions > 1 { Some(layout.bounds(last).middle) } else { layout.bounds(last).end };
+            (layout.random_row(first, &mut rng), end, regions)
+        };
+        Self { ranges: (0..PROBES_MIN).map(draw).collect() }
+    }
+
+    /// The ranges from position `at` on, round and round, each with the number of its regions.
+    pub fn from(&self, at: usize) -> impl Iterator<Item = (KeyRange<'_>, usize)> {
+        self.ranges.iter().cycle().skip(at % self.ranges.len().max(1)).map(|(start, end, regions)| {
+            let end = end.as_ref().map_or(EndKey::Infinite, |end| EndKey::Finite(end.as_slice()));
+            (KeyRange::new(start, end), *regions)
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -289,6 +321,18 @@ mod tests {
             hit.sort_unstable();
             hit.dedup();
             assert!((regions_min..=regions_max).contains(&hit.len()), "{} regions", hit.len());
+        }
+    }
+
+    #[test]
+    fn ranges_share_keys_with_as_many_regions_as_they_say() {
+        for (regions, layout) in [(1, 50), (2, 50), (17, 50), (50, 50), (1_000, 50), (1, 1)] {
+            let layout = Layout::new(layout, SEED);
+            for (range, answer) in Ranges::of_about(regions, &layout, SEED).from(0).take(200) {
+                let overlaps = |&slot: &usize| layout.bounds(slot).whole().overlaps(range);
+                assert_eq!((0..layout.len()).filter(overlaps).count(), answer, "{range:?}");
+                assert_eq!(answer, regions.min(layout.len()));
+            }
         }
     }
 

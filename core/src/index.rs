@@ -167,19 +167,26 @@ impl IndexWriter {
         (Self { by_key, by_id, versions, estate }, index)
     }
 
-    /// The next version: replaces, adds and removes regions. Each change is an id and the region after it, all of one sequence
-    /// number, which is larger than any before. After it the regions must not overlap; in between nobody looks.
+    /// Makes the next version: replaces, adds and removes regions. Each change is an id and the region after it, all of one
+    /// sequence number, which is larger than any before. After it the regions must not overlap; in between nobody looks.
+    ///
+    /// Nothing has happened yet: a next version that is dropped instead of [taken](Self::take) leaves the newest one as it was.
     pub(crate) fn apply<'c>(
-        &mut self,
+        &self,
         changes: impl Iterator<Item = (RegionId, Option<&'c Region>)> + Clone,
         changed_at: Sequence,
-    ) -> Index {
-        let mut edit = Edit { editor: Editor::new(changed_at), by_key: self.by_key.share(), by_id: self.by_id.clone() };
-        edit.apply(changes);
-        // From here on nothing can fail: who panics before leaves the newest version as it was.
+    ) -> Next {
+        let (by_key, by_id) = (self.by_key.share(), self.by_id.clone());
+        let mut next = Next { editor: Editor::new(changed_at), by_key, by_id };
+        next.apply(changes);
+        next
+    }
+
+    /// Takes a version, made from the one that is still the newest, as the newest, for readers to see.
+    pub(crate) fn take(&mut self, mut next: Next) -> Index {
         let life = Arc::new(Life(self.estate.clone()));
-        self.versions.push(changed_at, life.clone(), edit.editor.take());
-        (self.by_key, self.by_id) = (edit.by_key, edit.by_id);
+        self.versions.push(next.editor.version(), life.clone(), next.editor.take());
+        (self.by_key, self.by_id) = (next.by_key, next.by_id);
         Index { by_key: self.by_key.share(), by_id: self.by_id.clone(), life }
     }
 
@@ -219,14 +226,14 @@ impl Drop for Estate {
     }
 }
 
-/// A version that is being made.
-struct Edit {
+/// A version that nobody has seen yet. What it made is leaked if it is dropped.
+pub(crate) struct Next {
     editor: Editor,
     by_key: KeyTree,
     by_id: IdTree,
 }
 
-impl Edit {
+impl Next {
     fn apply<'c>(&mut self, changes: impl Iterator<Item = (RegionId, Option<&'c Region>)> + Clone) {
         if self.by_id.len() == 0 {
             return self.build(changes.filter_map(|(_, after)| after).cloned().collect());

@@ -6,10 +6,13 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use imbl::shared_ptr::DefaultSharedPtr;
 use imbl::{GenericHashMap, OrdMap};
+use regionmeta::KeyRange;
 use rustc_hash::FxHasher;
 
 use crate::descriptor::Descriptor;
-use crate::map::{Edit, Failure, Found, Get, Locate, Publish, RegionMap, Scan, TakeSnapshot, edits, from};
+use crate::map::{
+    Count, Edit, Failure, Found, Get, Locate, Publish, RegionMap, Scan, TakeSnapshot, edits, from, starts,
+};
 use crate::model::{Change, RegionSpec};
 
 /// The `imbl` peer.
@@ -68,6 +71,15 @@ impl Get for &ImblSwap {
     #[inline]
     fn get(&mut self, id: u64) -> Option<Found> {
         self.0.load().by_id.get(&id).map(|region| region.found())
+    }
+}
+
+/// The map has no sums: the regions are counted one by one.
+impl Count for &ImblSwap {
+    fn count(&mut self, range: KeyRange<'_>) -> usize {
+        let maps = self.0.load();
+        let first = maps.locate(range.start).map_or(range.start, |region| region.start_key.as_slice());
+        maps.by_start.range::<_, [u8]>(starts(first, range.end)).count()
     }
 }
 

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use regionmeta::KeyRange;
 use rustc_hash::FxHashMap;
 
 use crate::descriptor::Descriptor;
 use crate::inline_key::DataKey;
-use crate::map::{Edit, Failure, Found, Get, Locate, Publish, RegionMap, Scan, TakeSnapshot, edits};
+use crate::map::{Count, Edit, Failure, Found, Get, Locate, Publish, RegionMap, Scan, TakeSnapshot, edits};
 use crate::model::{Change, RegionSpec};
 
 /// The mutex-and-clone peer.
@@ -79,6 +80,14 @@ impl Get for &MutexClone {
     fn get(&mut self, id: u64) -> Option<Found> {
         let region = self.lock().by_id.get(&id).cloned();
         region.map(|region| region.found())
+    }
+}
+
+/// The map has no sums: the regions are counted one by one under the lock, as far as they begin before the range ends.
+impl Count for &MutexClone {
+    fn count(&mut self, range: KeyRange<'_>) -> usize {
+        let maps = self.lock();
+        maps.regions_from(range.start).take_while(|region| range.end.is_after(&region.start_key)).count()
     }
 }
 

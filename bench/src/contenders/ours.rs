@@ -1,11 +1,11 @@
 //! This project: [`StoreMeta`], read through a thread's [`Reader`], or through a snapshot taken for each look-up.
 
 use regionmeta::{
-    Change as RegionChange, Changeset, Entry, KeyRange, Reader, Reason, Region, RegionDraft, RegionId, Removal,
+    Change as RegionChange, Changeset, Entry, KeyRange, Permit, Reader, Reason, Region, RegionDraft, RegionId, Removal,
     Snapshot, StoreMeta,
 };
 
-use crate::map::{BATCH, Failure, Found, Get, Locate, Publish, RegionMap, Scan, TakeSnapshot};
+use crate::map::{BATCH, Count, Failure, Found, Get, Locate, Publish, RegionMap, Scan, TakeSnapshot};
 use crate::model::{Change, RegionSpec};
 
 /// Our map.
@@ -23,6 +23,14 @@ impl Ours {
     #[must_use]
     pub fn by_snapshot(&self) -> BySnapshot<'_> {
         BySnapshot(&self.0)
+    }
+
+    /// The check of a changeset, for whoever does something between that and the publish.
+    ///
+    /// # Errors
+    /// [`Failure::Refused`].
+    pub fn prepare(&self, changeset: Changeset) -> Result<Permit<'_>, Failure> {
+        Ok(self.0.prepare(changeset)?)
     }
 
     /// A map built by publishing region after region, each in a changeset of its own.
@@ -89,6 +97,13 @@ impl Scan for Reader {
     }
 }
 
+impl Count for Reader {
+    #[inline]
+    fn count(&mut self, range: KeyRange<'_>) -> usize {
+        self.snapshot().count(range)
+    }
+}
+
 /// See [`Ours::by_snapshot`].
 #[derive(Clone, Copy, Debug)]
 pub struct BySnapshot<'a>(&'a StoreMeta);
@@ -143,7 +158,7 @@ impl Publish for Ours {
     }
 
     fn publish(&self, plan: Changeset) -> Result<(), Failure> {
-        self.0.prepare(plan)?.publish();
+        self.prepare(plan)?.publish();
         Ok(())
     }
 }

@@ -4,10 +4,11 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use regionmeta::KeyRange;
 use rustc_hash::FxHashMap;
 
 use crate::descriptor::Descriptor;
-use crate::map::{Edit, Failure, Found, Get, Locate, Publish, RegionMap, Scan, edits, from, up_to};
+use crate::map::{Count, Edit, Failure, Found, Get, Locate, Publish, RegionMap, Scan, edits, from, starts, up_to};
 use crate::model::{Change, RegionSpec};
 
 /// The peer with a reader-writer lock.
@@ -77,6 +78,15 @@ impl Get for &RwLockArc {
     fn get(&mut self, id: u64) -> Option<Found> {
         let region = self.read().by_id.get(&id).cloned();
         region.map(|region| region.found())
+    }
+}
+
+/// The map has no sums: the regions are counted one by one under the lock.
+impl Count for &RwLockArc {
+    fn count(&mut self, range: KeyRange<'_>) -> usize {
+        let maps = self.read();
+        let first = maps.locate(range.start).map_or(range.start, |region| region.start_key.as_slice());
+        maps.by_start.range::<[u8], _>(starts(first, range.end)).count()
     }
 }
 

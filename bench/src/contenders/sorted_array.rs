@@ -1,8 +1,10 @@
 //! An immutable sorted array of inline keys beside an array of records: what a plain binary search costs.
 
+use regionmeta::{EndKey, KeyRange};
+
 use crate::flat::FlatRegion;
 use crate::inline_key::InlineKey;
-use crate::map::{Failure, Found, Locate, RegionMap, Scan};
+use crate::map::{Count, Failure, Found, Locate, RegionMap, Scan};
 use crate::model::RegionSpec;
 
 /// Keys and records, in key order.
@@ -49,6 +51,18 @@ impl Locate for &SortedArray {
     fn locate(&mut self, key: &[u8]) -> Option<Found> {
         let place = self.place(&InlineKey::query(key))?;
         self.regions.get(place).map(FlatRegion::found)
+    }
+}
+
+impl Count for &SortedArray {
+    fn count(&mut self, range: KeyRange<'_>) -> usize {
+        let start = InlineKey::query(range.start);
+        let first = self.place(&start).unwrap_or_else(|| self.beginning_by(&start));
+        let after = match range.end {
+            EndKey::Finite(end) => self.starts.partition_point(|start| *start < InlineKey::query(end)),
+            EndKey::Infinite => self.regions.len(),
+        };
+        after - first
     }
 }
 

@@ -4,6 +4,7 @@
 //! A failure prints its seed; `REGIONMETA_SEED` replays it.
 
 use fastrand::Rng;
+use regionmeta::KeyRange;
 
 use super::dashmap_ids::DashmapIds;
 use super::dense_ids::DenseIds;
@@ -17,7 +18,7 @@ use super::sorted_array::SortedArray;
 use super::static_tree::StaticTree;
 use super::tokio_cache::TokioCache;
 use super::tree_index::SccTree;
-use crate::map::{BATCH, Found, Get, Locate, Publish, RegionMap, Scan};
+use crate::map::{BATCH, Count, Found, Get, Locate, Publish, RegionMap, Scan};
 use crate::model::Model;
 use crate::tasks::Stage;
 use crate::workload::{Layout, SlotBounds};
@@ -129,6 +130,23 @@ fn asks_by_id<G: Get>(reader: &mut G, model: &Model<'_>, rng: &mut Rng, context:
     }
 }
 
+fn counts<C: Count>(reader: &mut C, model: &Model<'_>, rng: &mut Rng, context: &str) {
+    for _ in 0..3 {
+        let (start, end) = (any_key(model, rng), any_key(model, rng));
+        let range = KeyRange::from_wire(&start, &end);
+        if range.is_empty() {
+            continue;
+        }
+        let mut expected = 0;
+        let visited: Result<(), ()> = model.try_for_each(|spec| {
+            expected += usize::from(spec.range.overlaps(range));
+            Ok(())
+        });
+        assert!(visited.is_ok());
+        assert_eq!(reader.count(range), expected, "{range:?} in {context}");
+    }
+}
+
 fn scans<S: Scan>(reader: &mut S, model: &Model<'_>, rng: &mut Rng, context: &str) {
     let (key, regions) = (any_key(model, rng), rng.usize(1..200));
     let mut scanned = Vec::new();
@@ -152,6 +170,7 @@ fn ours() {
         asks_by_id(&mut map.reader(), model, rng, context);
         asks_by_id(&mut map.by_snapshot(), model, rng, context);
         scans(&mut map.reader(), model, rng, context);
+        counts(&mut map.reader(), model, rng, context);
     });
 }
 
@@ -161,6 +180,7 @@ fn mutex_clone() {
         asks_by_key(&mut &*map, model, rng, context);
         asks_by_id(&mut &*map, model, rng, context);
         scans(&mut &*map, model, rng, context);
+        counts(&mut &*map, model, rng, context);
     });
 }
 
@@ -170,6 +190,7 @@ fn rwlock_arc() {
         asks_by_key(&mut &*map, model, rng, context);
         asks_by_id(&mut &*map, model, rng, context);
         scans(&mut &*map, model, rng, context);
+        counts(&mut &*map, model, rng, context);
     });
 }
 
@@ -203,6 +224,7 @@ fn imbl_swap() {
         asks_by_key(&mut &*map, model, rng, context);
         asks_by_id(&mut &*map, model, rng, context);
         scans(&mut &*map, model, rng, context);
+        counts(&mut &*map, model, rng, context);
     });
 }
 
@@ -226,6 +248,7 @@ fn sorted_array() {
     standing(|map: &SortedArray, model, rng, context| {
         asks_by_key(&mut &*map, model, rng, context);
         scans(&mut &*map, model, rng, context);
+        counts(&mut &*map, model, rng, context);
     });
 }
 

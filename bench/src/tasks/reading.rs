@@ -1,12 +1,12 @@
-//! Reading tasks: look-ups by key and by id, and scans. The sum of the ids found is checked against the oracle's.
+//! Reading tasks: look-ups by key and by id, counts and scans. The sum of what was found is checked against the oracle's.
 
 use std::hint::black_box;
 use std::sync::Barrier;
 use std::time::Instant;
 
 use super::{Entrant, Outcome, Stage};
-use crate::map::{BATCH, Failure, Found, Get, Locate, RegionMap, Scan};
-use crate::workload::{Probes, RowKey};
+use crate::map::{BATCH, Count, Failure, Found, Get, Locate, RegionMap, Scan};
+use crate::workload::{Probes, Ranges, RowKey};
 
 impl<M: RegionMap> Stage<'_, M> {
     /// Look-ups by key, one after the other.
@@ -49,13 +49,13 @@ impl<M: RegionMap> Stage<'_, M> {
         })
     }
 
-    /// Look-ups by key on two threads; the time is for all operations together.
+    /// Look-ups by key on two threads, half of the probes apart; the time is for all operations together.
     pub fn locate_on_two_threads<'r, L: Locate>(
         &'r self,
         probes: &'r Probes,
         reader: impl Fn(&'r M) -> L + Sync + 'r,
     ) -> Entrant<'r> {
-        let map = &self.map;
+        let (map, mut begin) = (&self.map, 0);
         Entrant::new(self.name, self.role, move |ops| {
             let barrier = Barrier::new(2);
             let ops_each = ops.div_ceil(2);
@@ -67,9 +67,10 @@ impl<M: RegionMap> Stage<'_, M> {
                 Outcome::of(ops_each, started.elapsed(), seen == expected_ids(probes, at, ops_each))
             };
             let (first, second) = std::thread::scope(|threads| {
-                let other = threads.spawn(|| one(probes.len() / 2));
-                (one(0), other.join())
+                let other = threads.spawn(|| one(begin + probes.len() / 2));
+                (one(begin), other.join())
             });
+            begin += ops_each as usize;
             let second = second.map_err(|_| Failure::Panicked)?;
             let (ops, elapsed) = (first.ops + second.ops, first.elapsed.max(second.elapsed));
             Ok(Outcome::of(ops, elapsed, first.wrong + second.wrong == 0))
@@ -88,6 +89,21 @@ impl<M: RegionMap> Stage<'_, M> {
             }
             let (ids, elapsed) = (seen.finish(), started.elapsed());
             let right = ids == expected_ids(probes, at, ops);
+            at += ops as usize;
+            Ok(Outcome::of(ops, elapsed, right))
+        })
+    }
+
+    /// Counts of the regions that share a key with a range.
+    pub fn count<'r, C: Count>(&'r self, ranges: &'r Ranges, reader: impl Fn(&'r M) -> C + 'r) -> Entrant<'r> {
+        let mut at = 0;
+        Entrant::new(self.name, self.role, move |ops| {
+            let mut reader = reader(&self.map);
+            let asked = || ranges.from(at).take(ops as usize);
+            let started = Instant::now();
+            let seen: usize = asked().map(|(range, _)| reader.count(range)).sum();
+            let elapsed = started.elapsed();
+            let right = seen == asked().map(|(_, regions)| regions).sum::<usize>();
             at += ops as usize;
             Ok(Outcome::of(ops, elapsed, right))
         })
@@ -162,6 +178,10 @@ fn expected_ids(probes: &Probes, at: usize, ops: u64) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
+    use regionmeta::KeyRange;
+
     use super::*;
     use crate::contenders::sorted_array::SortedArray;
     use crate::model::Model;
@@ -182,6 +202,46 @@ mod tests {
         }
     }
 
+    impl Count for Liar<'_> {
+        fn count(&mut self, range: KeyRange<'_>) -> usize {
+            self.asked += 1;
+            let mut map = self.map;
+            map.count(range) + usize::from(self.asked.is_multiple_of(1_000))
+        }
+    }
+
+    /// Writes down what it is asked for.
+    struct Witness<'a> {
+        map: &'a SortedArray,
+        asked: &'a Mutex<Vec<Vec<u8>>>,
+    }
+
+    impl Locate for Witness<'_> {
+        fn locate(&mut self, key: &[u8]) -> Option<Found> {
+            self.asked.lock().unwrap().push(key.to_vec());
+            self.map.locate(key)
+        }
+    }
+
+    /// The same few probes again and again would be answered out of the cache, which one thread's are not.
+    #[test]
+    fn two_threads_go_on_through_all_probes_as_one_does() {
+        let layout = Layout::new(100, SEED);
+        let model = Model::new(&layout);
+        let map = Stage::<SortedArray>::map_of(&model).unwrap();
+        let stage = Stage::new("sorted_array", Role::Peer, map, model);
+        let probes = Probes::uniform(&layout, SEED);
+        let asked = Mutex::new(Vec::new());
+        let mut entrant = stage.locate_on_two_threads(&probes, |map| Witness { map, asked: &asked });
+        (0..4).for_each(|_| assert_eq!(entrant.run(probes.len() as u64 / 4).unwrap().wrong, 0));
+        let mut asked = asked.lock().unwrap().clone();
+        let all = probes.pieces(0, probes.len() as u64).flat_map(|(keys, _)| keys);
+        let mut all: Vec<Vec<u8>> = all.map(|key| key.to_vec()).collect();
+        asked.sort_unstable();
+        all.sort_unstable();
+        assert!(asked == all, "{} look-ups of {} probes, not each once", asked.len(), all.len());
+    }
+
     #[test]
     fn a_contender_that_answers_wrongly_is_found_out() {
         let layout = Layout::new(100, SEED);
@@ -195,5 +255,8 @@ mod tests {
         assert_eq!(stage.locate(&probes, liar).run(2_000).unwrap().wrong, 1);
         assert_eq!(stage.locate_batched(&probes, liar).run(2_000).unwrap().wrong, 1);
         assert_eq!(stage.locate_on_two_threads(&probes, liar).run(4_000).unwrap().wrong, 1);
+        let ranges = Ranges::of_about(10, &layout, SEED);
+        assert_eq!(stage.count(&ranges, |map| map).run(2_000).unwrap().wrong, 0);
+        assert_eq!(stage.count(&ranges, liar).run(2_000).unwrap().wrong, 1);
     }
 }

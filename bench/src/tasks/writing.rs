@@ -45,7 +45,7 @@ impl<M: Publish> Stage<'_, M> {
 }
 
 /// At most `len` slots, each once: a changeset holds one change a region.
-fn distinct_slots(model: &Model<'_>, len: usize, rng: &mut Rng) -> Vec<usize> {
+pub(super) fn distinct_slots(model: &Model<'_>, len: usize, rng: &mut Rng) -> Vec<usize> {
     let len = len.min(model.slots());
     let mut slots = Vec::with_capacity(len);
     while slots.len() < len {

@@ -137,8 +137,8 @@ impl Pair {
     fn apply(&mut self, changes: &[(RegionId, Option<Region>)]) {
         self.sequence += 1;
         let at = Sequence::new(self.sequence);
-        let index = self.writer.apply(changes.iter().map(|(id, after)| (*id, after.as_ref())), at);
-        self.now.index = Arc::new(index);
+        let next = self.writer.apply(changes.iter().map(|(id, after)| (*id, after.as_ref())), at);
+        self.now.index = Arc::new(self.writer.take(next));
         self.now.model.apply(changes, at);
         drop(self.writer.collect());
     }

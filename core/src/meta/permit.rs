@@ -87,10 +87,15 @@ impl<'a> Permit<'a> {
         // The end of the number range is 584 years of a publish every nanosecond away.
         let sequence = Sequence::new(self.meta.sequence().get().wrapping_add(1));
         let changes = changeset.changes().iter().map(|change| (change.id(), change.after()));
-        let index = writers.index.apply(changes, sequence);
+        let next = writers.index.apply(changes, sequence);
+        #[cfg(test)]
+        tests::may_die_at(tests::Moment::Edited);
         writers.bury(&changeset);
+        let index = writers.index.take(next);
         let published = self.meta.shared.swap_root(index, sequence);
         let ripe = writers.index.collect();
+        #[cfg(test)]
+        tests::may_die_at(tests::Moment::Swapped);
         let forgotten = self.meta.shared.feed().push(Published::new(sequence, changeset));
         (published, (ripe, forgotten))
     }
@@ -161,6 +166,8 @@ impl Writers {
         let after = sorted_after(changeset)?;
         check_versions(index, &regions, &after)?;
         check_coverage(index, changeset, &after)?;
+        #[cfg(test)]
+        tests::may_die_at(tests::Moment::Checked);
         let reservation = self.next_reservation;
         self.next_reservation = reservation.wrapping_add(1);
         let after = after.into_values().cloned().collect();
@@ -322,3 +329,6 @@ fn covers<'a>(range: KeyRange<'_>, ranges: impl Iterator<Item = KeyRange<'a>>) -
     }
     false
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,19 +1,82 @@
-//! What writers cost one another: a permit that is under way, however large, must not slow down or stop the others.
+//! What writers cost one another: a permit that is under way, however large or old, must not slow down or stop the others.
 
 use std::time::{Duration, Instant};
 
-use regionmeta::{Changeset, KeyRange, Peer, RegionDraft, RegionEpoch, Removal, StoreMeta};
+use regionmeta::{Changeset, KeyRange, Peer, Reason, Refusal, Region, RegionDraft, RegionEpoch, Removal, StoreMeta};
 
 use crate::alloc;
 
+/// The region that owns the key `id`, and no other of four bytes.
+fn region(id: u32, epoch: RegionEpoch) -> Region {
+    let (start, end) = (id.to_be_bytes(), (id + 1).to_be_bytes());
+    let peers = vec![Peer::voter(1.into(), 1.into())];
+    RegionDraft::new(u64::from(id).into(), KeyRange::from_wire(&start, &end), epoch, peers).build().unwrap()
+}
+
 /// Creates of as many regions as `ids`, each owning a key of its own.
 fn creates(ids: std::ops::Range<u32>) -> Changeset {
-    ids.fold(Changeset::new(), |changeset, id| {
-        let (start, end) = (id.to_be_bytes(), (id + 1).to_be_bytes());
-        let range = KeyRange::from_wire(&start, &end);
-        let peers = vec![Peer::voter(1.into(), 1.into())];
-        changeset.create(RegionDraft::new(u64::from(id).into(), range, RegionEpoch::INITIAL, peers).build().unwrap())
-    })
+    ids.fold(Changeset::new(), |changeset, id| changeset.create(region(id, RegionEpoch::INITIAL)))
+}
+
+/// The next conf change of a region, computed from what the map shows.
+fn conf_change(meta: &StoreMeta, id: u32) -> Changeset {
+    let state = meta.snapshot();
+    let current = state.get(u64::from(id).into()).unwrap();
+    let RegionEpoch { conf_ver, version, .. } = current.region().epoch();
+    Changeset::new().update(
+        current.changed_at(),
+        region(id, RegionEpoch::new(conf_ver + 1, version)),
+        Reason::ChangePeer,
+    )
+}
+
+/// Four threads change every one of `ids` twice, and hear no refusal.
+fn writers_change_all(meta: &StoreMeta, ids: std::ops::Range<u32>) {
+    let change_all_of = &|writer| {
+        for id in ids.clone().chain(ids.clone()).filter(|id| id % 4 == writer) {
+            meta.prepare(conf_change(meta, id)).unwrap().publish();
+        }
+    };
+    std::thread::scope(|scope| (0..4).for_each(|writer| drop(scope.spawn(move || change_all_of(writer)))));
+}
+
+fn conf_ver(meta: &StoreMeta, id: u32) -> u64 {
+    meta.snapshot().get(u64::from(id).into()).unwrap().region().epoch().conf_ver
+}
+
+/// A writer whose disk never answers: its regions stay as they are, for readers too, and everybody else's change as ever.
+#[test]
+fn a_permit_that_is_held_for_ever_blocks_only_what_it_reserved() {
+    let meta = StoreMeta::new(None);
+    meta.prepare(creates(1..100)).unwrap().publish();
+    let [update, create] = [conf_change(&meta, 7), creates(200..201)];
+    std::mem::forget(meta.prepare(update.with(create.changes()[0].clone())).unwrap());
+    writers_change_all(&meta, 8..100);
+    assert_eq!([1, 7, 8, 99].map(|id| conf_ver(&meta, id)), [1, 1, 3, 3]);
+    assert_eq!(meta.prepare(conf_change(&meta, 7)).unwrap_err(), Refusal::Reserved { region: 7.into() });
+    // The keys that it is going to have are taken as well, whoever asks for them.
+    let (start, end) = (200_u32.to_be_bytes(), 201_u32.to_be_bytes());
+    let peers = vec![Peer::voter(1.into(), 1.into())];
+    let other = RegionDraft::new(999.into(), KeyRange::from_wire(&start, &end), RegionEpoch::INITIAL, peers);
+    let refused = meta.prepare(Changeset::new().create(other.build().unwrap())).unwrap_err();
+    assert_eq!(refused, Refusal::Reserved { region: 200.into() });
+    assert_eq!(meta.snapshot().validate(), []);
+}
+
+/// A writer that panics between the check and the publish takes its reservation with it.
+#[test]
+fn a_writer_that_dies_with_a_permit_gives_it_back() {
+    let meta = StoreMeta::new(None);
+    meta.prepare(creates(1..100)).unwrap().publish();
+    std::thread::scope(|scope| {
+        let dying = scope.spawn(|| {
+            let _permit = meta.prepare(conf_change(&meta, 7)).unwrap();
+            panic!("a writer dies while it persists, as this test wants it");
+        });
+        assert!(dying.join().is_err());
+    });
+    writers_change_all(&meta, 1..100);
+    assert_eq!([1, 7, 99].map(|id| conf_ver(&meta, id)), [3, 3, 3]);
 }
 
 fn time_to_prepare(meta: &StoreMeta, changeset: Changeset) -> Duration {
