@@ -246,13 +246,18 @@ impl Next {
                 self.by_id.remove(id);
             }
         }
-        for region in changes.filter_map(|(_, after)| after) {
-            let kept = Kept::new(region.clone());
-            match self.by_id.get(region.id()) {
-                Some((_, born)) => self.by_key.replace(kept, born, &mut self.editor),
-                None => self.by_key.insert(kept, &mut self.editor),
+        // Then what stays where it is, and what is new at last: a region is never put in while another covers its place.
+        for region in changes.clone().filter_map(|(_, after)| after) {
+            if let Some((_, born)) = self.by_id.get(region.id()) {
+                self.by_key.replace(Kept::new(region.clone()), born, &mut self.editor);
+                self.by_id.insert(region.clone(), self.editor.version());
             }
-            self.by_id.insert(region.clone(), self.editor.version());
+        }
+        for region in changes.filter_map(|(_, after)| after) {
+            if self.by_id.get(region.id()).is_none() {
+                self.by_key.insert(Kept::new(region.clone()), &mut self.editor);
+                self.by_id.insert(region.clone(), self.editor.version());
+            }
         }
     }
 
