@@ -15,6 +15,7 @@ mod heads;
 mod ids;
 mod many;
 mod node;
+mod radix;
 mod slots;
 mod tree;
 

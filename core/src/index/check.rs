@@ -12,6 +12,7 @@ impl Index {
     /// Panics, and says where, if a tree is not as it should be or the two indexes disagree.
     pub(crate) fn check(&self) {
         check_node(self.by_key.root(), None);
+        self.by_id.check();
         assert_eq!(self.len(), self.len_by_key(), "I11: the two indexes have different lengths");
         let mut last: Option<&[u8]> = None;
         for region in self.iter() {
