@@ -1,10 +1,12 @@
-//! The two indexes of a root, by key and by id, as one persistent value: an edit works on a copy that shares what it does
+//! The indexes of a root, by key, by id and by store, as one persistent value: an edit works on a copy that shares what it does
 //! not touch, so a snapshot that is held keeps its own version for ever.
 //!
 //! - [`tree`]: by start key, a copy-on-write B+ tree. [`heads`] is how its nodes search, [`edit`] how they change.
-//! - [`ids`]: by id, a copy-on-write radix tree.
+//! - [`ids`]: by id, a copy-on-write radix tree. [`radix`] is that tree, whatever it holds.
+//! - [`stores`]: by store and role, the ids of the regions that have such a peer there, each in a [`set`].
 //!
-//! Both hold handles to the same allocations, and nobody outside this folder can change one without the other (I11). When a
+//! The first two hold handles to the same allocations, and nobody outside this folder can change one index without the
+//! others (I11). When a
 //! region last changed is kept in one place, the id index: who asks for it is a writer, or has found its cached region
 //! outdated, while a lookup by key must not pay for it with a line of cache or eight bytes in each leaf. So an [`Entry`] that
 //! was found by key looks the version counter up when it is asked.
@@ -16,17 +18,24 @@ mod ids;
 mod many;
 mod node;
 mod radix;
+mod set;
 mod slots;
+mod stores;
 mod tree;
 
 use std::fmt;
 
 use self::cursor::Regions;
 use self::ids::IdTree;
+use self::radix::{Radix, Value};
+pub(crate) use self::stores::Stores;
 use self::tree::KeyTree;
 use crate::ids::{RegionId, Sequence};
 use crate::keys::{EndKey, KeyRange};
 use crate::region::Region;
+use crate::stats::{Stats, Sums};
+
+impl Value for Stats {}
 
 /// A region as a snapshot holds it: the shared descriptor, and when it last changed. It borrows from the snapshot.
 #[derive(Clone, Copy)]
@@ -58,11 +67,13 @@ impl fmt::Debug for Entry<'_> {
     }
 }
 
-/// Regions ordered by start key, and the same regions by id.
+/// Regions ordered by start key, the same regions by id and by store, and what was reported of some of them.
 #[derive(Clone, Default)]
 pub(crate) struct Index {
     by_key: KeyTree,
     by_id: IdTree,
+    by_store: Stores,
+    stats: Radix<Stats>,
 }
 
 impl Index {
@@ -117,6 +128,10 @@ impl Index {
         self.by_id.get(id).map(|(region, _)| self.entry(region))
     }
 
+    pub(crate) fn stores(&self) -> &Stores {
+        &self.by_store
+    }
+
     /// All regions in key order.
     pub(crate) fn iter(&self) -> Regions<'_> {
         Regions::new(&self.by_key, 0..self.by_key.len())
@@ -130,6 +145,44 @@ impl Index {
     /// The regions that start in `range`, in key order.
     pub(crate) fn starting_in(&self, range: KeyRange<'_>) -> Regions<'_> {
         self.by_key.starting_in(range)
+    }
+
+    /// The regions that lie wholly inside `range`, in key order.
+    pub(crate) fn inside(&self, range: KeyRange<'_>) -> Regions<'_> {
+        let mut regions = self.starting_in(range);
+        // Only the last of those that start there can reach out.
+        if regions.clone().next_back().is_some_and(|last| last.end_key() > range.end) {
+            regions.next_back();
+        }
+        regions
+    }
+
+    pub(crate) fn stats(&self, id: RegionId) -> Option<Stats> {
+        self.stats.get(id.get()).copied()
+    }
+
+    /// How many regions have stats.
+    pub(crate) fn len_of_stats(&self) -> usize {
+        self.stats.weight()
+    }
+
+    /// Takes in the stats of a region that is there; whether they differ from what was known.
+    pub(crate) fn report(&mut self, id: RegionId, stats: Stats) -> bool {
+        let differs = self.stats(id) != Some(stats);
+        if differs {
+            self.stats.insert(id.get(), stats);
+        }
+        differs
+    }
+
+    /// The regions that start in `range`, counted, and their stats, added up.
+    pub(crate) fn sums(&self, range: KeyRange<'_>) -> Sums {
+        let regions = self.starting_in(range);
+        let counted = Sums { regions: regions.len(), ..Sums::default() };
+        if self.len_of_stats() == 0 {
+            return counted;
+        }
+        regions.filter_map(|region| self.stats(region.id())).fold(counted, Sums::plus)
     }
 
     /// Calls `visit` for every region that differs between this version and a later one, in order of ids. O(changes).
@@ -149,6 +202,7 @@ impl Index {
         if self.len() == 0 {
             return self.build(changes.filter_map(|(_, after)| after).cloned().collect(), changed_at);
         }
+        self.follow(changes.clone());
         // What leaves its start key goes first: another region of the same changeset may take it over.
         for (id, after) in changes.clone() {
             let before = self.by_id.get(id).map(|(before, _)| before.clone());
@@ -166,10 +220,22 @@ impl Index {
         }
     }
 
+    /// Brings what hangs on the regions' ids up to date; the regions themselves are still those before the changes.
+    fn follow<'c>(&mut self, changes: impl Iterator<Item = (RegionId, Option<&'c Region>)>) {
+        for (id, after) in changes {
+            let before = self.by_id.get(id).map(|(before, _)| before);
+            self.by_store.change(id, before, after);
+            if after.is_none() {
+                self.stats.remove(id.get());
+            }
+        }
+    }
+
     /// Fills an empty index.
     fn build(&mut self, mut regions: Vec<Region>, changed_at: Sequence) {
         regions.sort_unstable_by_key(Region::id);
         self.by_id = IdTree::build(&regions, changed_at);
+        self.by_store = Stores::build(&regions);
         regions.sort_unstable_by(|left, right| left.start_key().cmp(right.start_key()));
         self.by_key = KeyTree::build(regions);
     }

@@ -355,7 +355,7 @@ impl<V: Value> Branch<V> {
 }
 
 /// `nth` itself if it lies within so much weight; otherwise what is left of it behind that.
-fn skip(nth: &mut usize, weight: usize) -> Option<usize> {
+pub(super) fn skip(nth: &mut usize, weight: usize) -> Option<usize> {
     match nth.checked_sub(weight) {
         None => Some(*nth),
         Some(behind) => {

@@ -84,13 +84,11 @@ impl<'a> Permit<'a> {
     fn swap(&self, changeset: Changeset) -> (Snapshot, (Snapshot, Option<Published>)) {
         let mut writers = self.meta.writers.lock();
         let replaced = self.meta.snapshot();
-        // The end of the number range is 584 years of a publish every nanosecond away.
-        let sequence = Sequence::new(replaced.sequence().get().wrapping_add(1));
+        let sequence = replaced.next_sequence();
         let mut index = replaced.index().clone();
         index.apply(changeset.changes().iter().map(|change| (change.id(), change.after())), sequence);
         writers.bury(&changeset);
-        let published = self.meta.shared.swap_root(index, sequence);
-        let forgotten = self.meta.shared.feed().push(Published::new(sequence, changeset));
+        let (published, forgotten) = self.meta.shared.publish(index, &replaced, changeset);
         (published, (replaced, forgotten))
     }
 }
