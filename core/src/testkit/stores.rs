@@ -5,19 +5,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::ids::{RegionId, StoreId};
 use crate::keys::KeyRange;
 use crate::meta::Snapshot;
-use crate::peer::PeerClass;
+use crate::peer::{Peer, PeerClass};
 use crate::region::Region;
 use crate::stats::{Stats, Sums};
 
 /// The first answer that differs, if any. `regions` are those of the snapshot.
 pub(super) fn check(snapshot: &Snapshot, regions: &[&Region], stats: &BTreeMap<RegionId, Stats>) -> Result<(), String> {
-    let stores: BTreeSet<StoreId> =
-        regions.iter().flat_map(|region| region.peers()).map(|peer| peer.store_id).collect();
+    let mut peers: Vec<(Peer, RegionId)> = Vec::new();
+    regions.iter().for_each(|region| peers.extend(region.peers().map(|peer| (peer, region.id()))));
+    peers.sort_by_key(|(_, region)| *region);
+    let stores: BTreeSet<StoreId> = peers.iter().map(|(peer, _)| peer.store_id).collect();
     if !snapshot.stores().eq(stores.iter().copied()) {
         return Err(format!("stores: {:?} instead of {stores:?}", snapshot.stores().collect::<Vec<_>>()));
     }
     for store in stores.into_iter().chain([StoreId::new(0), StoreId::new(u64::MAX)]) {
-        PeerClass::ALL.into_iter().try_for_each(|class| check_store(snapshot, regions, store, class))?;
+        PeerClass::ALL.into_iter().try_for_each(|class| check_store(snapshot, &peers, store, class))?;
     }
     for id in regions.iter().map(|region| region.id()).chain([RegionId::new(0)]) {
         let (found, expected) = (snapshot.stats(id), stats.get(&id).copied());
@@ -28,10 +30,14 @@ pub(super) fn check(snapshot: &Snapshot, regions: &[&Region], stats: &BTreeMap<R
     check_sums(snapshot, regions, stats, KeyRange::ALL)
 }
 
-fn check_store(snapshot: &Snapshot, regions: &[&Region], store: StoreId, class: PeerClass) -> Result<(), String> {
-    let has_peer = |region: &&&Region| region.peers().any(|peer| peer.store_id == store && class.includes(peer));
-    let mut expected: Vec<RegionId> = regions.iter().filter(has_peer).map(|region| region.id()).collect();
-    expected.sort_unstable();
+fn check_store(
+    snapshot: &Snapshot,
+    peers: &[(Peer, RegionId)],
+    store: StoreId,
+    class: PeerClass,
+) -> Result<(), String> {
+    let there = peers.iter().filter(|(peer, _)| peer.store_id == store && class.includes(*peer));
+    let expected: Vec<RegionId> = there.map(|(_, region)| *region).collect();
     let found: Vec<RegionId> = snapshot.regions_on(store, class).map(|entry| entry.region().id()).collect();
     if found != expected || snapshot.store_count(store, class) != expected.len() {
         let count = snapshot.store_count(store, class);
