@@ -147,16 +147,6 @@ impl Index {
         self.by_key.starting_in(range)
     }
 
-    /// The regions that lie wholly inside `range`, in key order.
-    pub(crate) fn inside(&self, range: KeyRange<'_>) -> Regions<'_> {
-        let mut regions = self.starting_in(range);
-        // Only the last of those that start there can reach out.
-        if regions.clone().next_back().is_some_and(|last| last.end_key() > range.end) {
-            regions.next_back();
-        }
-        regions
-    }
-
     pub(crate) fn stats(&self, id: RegionId) -> Option<Stats> {
         self.stats.get(id.get()).copied()
     }

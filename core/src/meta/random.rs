@@ -54,7 +54,8 @@ struct Wanted<'a, 'r> {
 
 impl<'a> Wanted<'a, '_> {
     fn draw(&self, draw: &mut impl FnMut(u64) -> u64) -> Option<Entry<'a>> {
-        let in_ranges = self.ranges.iter().map(|range| self.index.inside(*range).len()).sum();
+        // The last region that starts in a range may reach out of it: one that is drawn in vain.
+        let in_ranges = self.ranges.iter().map(|range| self.index.starting_in(*range).len()).sum();
         let region = match self.on {
             Some((store, class)) if self.index.stores().count(store, class) <= in_ranges => {
                 let stores = self.index.stores();
@@ -73,12 +74,12 @@ impl<'a> Wanted<'a, '_> {
         self.range_of(region).map(|_| region)
     }
 
-    /// The region of that number among those of all ranges, if it will do.
+    /// The region of that number among those that start in the ranges, if it will do.
     fn by_key(&self, mut nth: usize) -> Option<&'a Region> {
         for (at, range) in self.ranges.iter().enumerate() {
-            let mut inside = self.index.inside(*range);
-            match nth.checked_sub(inside.len()) {
-                None => return inside.nth(nth).filter(|region| self.is_wanted(at, region)),
+            let mut regions = self.index.starting_in(*range);
+            match nth.checked_sub(regions.len()) {
+                None => return regions.nth(nth).filter(|region| self.is_wanted(at, region)),
                 Some(behind) => nth = behind,
             }
         }
@@ -87,7 +88,9 @@ impl<'a> Wanted<'a, '_> {
 
     fn all_by_key(self) -> impl Iterator<Item = &'a Region> {
         let ranges = self.ranges.iter().enumerate();
-        ranges.flat_map(move |(at, range)| self.index.inside(*range).filter(move |region| self.is_wanted(at, region)))
+        ranges.flat_map(move |(at, range)| {
+            self.index.starting_in(*range).filter(move |region| self.is_wanted(at, region))
+        })
     }
 
     /// Whether a region that was found in a range will do. Where ranges overlap, it counts in the first of them only.
