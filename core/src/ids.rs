@@ -71,8 +71,8 @@ number!(
 );
 
 number!(
-    /// The version counter of a [`StoreMeta`](crate::StoreMeta): 0 when it is empty, one more with each changeset that is
-    /// published. It orders everything that one store's readers can see; it is not stored and means nothing elsewhere.
+    /// The version counter of a [`StoreMeta`](crate::StoreMeta): 0 when it is empty, one more with each changeset, or
+    /// report of sizes, that is published. It orders everything that one store's readers can see; it is not stored and means nothing elsewhere.
     Sequence, "#"
 );
 

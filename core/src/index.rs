@@ -1,10 +1,12 @@
-//! The two indexes of a root, by key and by id, as one persistent value: an edit works on a copy that shares what it does
+//! The indexes of a root, by key, by id and by store, as one persistent value: an edit works on a copy that shares what it does
 //! not touch, so a snapshot that is held keeps its own version for ever.
 //!
 //! - [`tree`]: by start key, a copy-on-write B+ tree. [`heads`] is how its nodes search, [`edit`] how they change.
-//! - [`ids`]: by id, a copy-on-write radix tree.
+//! - [`ids`]: by id, a copy-on-write radix tree. [`radix`] is that tree, whatever it holds.
+//! - [`stores`]: by store and role, the ids of the regions that have such a peer there, each in a [`set`].
 //!
-//! Both hold handles to the same allocations, and nobody outside this folder can change one without the other (I11). When a
+//! The first two hold handles to the same allocations, and nobody outside this folder can change one index without the
+//! others (I11). When a
 //! region last changed is kept in one place, the id index: who asks for it is a writer, or has found its cached region
 //! outdated, while a lookup by key must not pay for it with a line of cache or eight bytes in each leaf. So an [`Entry`] that
 //! was found by key looks the version counter up when it is asked.
@@ -16,7 +18,10 @@ mod ids;
 mod many;
 mod node;
 mod own;
+mod radix;
+mod set;
 mod slots;
+mod stores;
 mod tree;
 mod versions;
 
@@ -25,6 +30,8 @@ use std::fmt;
 use self::cursor::Regions;
 use self::ids::IdTree;
 use self::own::{Editor, Garbage, Kept};
+use self::radix::{Radix, Value};
+pub(crate) use self::stores::Stores;
 use self::tree::KeyTree;
 pub(crate) use self::versions::Ripe;
 use self::versions::Versions;
@@ -32,6 +39,9 @@ use crate::ids::{RegionId, Sequence};
 use crate::keys::{EndKey, KeyRange};
 use crate::region::Region;
 use crate::sync::{Arc, OnceLock};
+use crate::stats::{Stats, Sums};
+
+impl Value for Stats {}
 
 /// A region as a snapshot holds it: the shared descriptor, and when it last changed. It borrows from the snapshot.
 #[derive(Clone, Copy)]
@@ -63,45 +73,66 @@ impl fmt::Debug for Entry<'_> {
     }
 }
 
-/// One version of the index: regions ordered by start key, and the same regions by id. It stays as it is, and keeps the
-/// memory of its version alive, for as long as it lives.
-pub(crate) struct Index {
+/// What a version consists of: regions ordered by start key, the same regions by id and by store, and what was reported of
+/// some of them.
+struct Trees {
     by_key: KeyTree,
     by_id: IdTree,
-    life: Arc<Life>,
+    by_store: Stores,
+    stats: Radix<Stats>,
+}
+
+/// One version of the index. It stays as it is, and keeps the memory of its version alive, for as long as it lives.
+pub(crate) struct Index {
+    trees: Trees,
+    _life: Arc<Life>,
 }
 
 /// Makes one version of an index after the other. There is one for each index, and only writers know it.
 pub(crate) struct IndexWriter {
-    by_key: KeyTree,
-    by_id: IdTree,
+    newest: Trees,
     versions: Versions<Life>,
     estate: Arc<Estate>,
 }
 
+/// A version that nobody has seen yet. What it made is leaked if it is dropped.
+pub(crate) struct Next {
+    editor: Editor,
+    trees: Trees,
+}
+
+/// What a version's readers hold. When the last of them lets go, the version has ended.
+struct Life {
+    _estate: Arc<Estate>,
+}
+
+/// What is left when the writer is gone, for whoever is the last to read: all memory of all versions that are left.
+#[derive(Default)]
+struct Estate(OnceLock<(KeyTree, Vec<Garbage>)>);
+
 impl Index {
     pub(crate) fn len(&self) -> usize {
-        self.by_id.len()
+        self.trees.by_id.len()
     }
 
     /// The number of regions in the key index; equal to [`len`](Self::len), or I11 is broken.
     pub(crate) fn len_by_key(&self) -> usize {
-        self.by_key.len()
+        self.trees.by_key.len()
     }
 
     fn entry<'a>(&'a self, region: &'a Region) -> Entry<'a> {
-        Entry { region, ids: &self.by_id }
+        Entry { region, ids: &self.trees.by_id }
     }
 
     /// The region that owns `key`.
     #[inline]
     pub(crate) fn locate(&self, key: &[u8]) -> Option<Entry<'_>> {
-        self.by_key.locate(key).map(|region| self.entry(region))
+        self.trees.by_key.locate(key).map(|region| self.entry(region))
     }
 
     /// The regions that own `keys`, found together.
     pub(crate) fn locate_many<'a>(&'a self, keys: &[&[u8]], found: &mut [Option<Entry<'a>>]) {
-        self.by_key.locate_many(keys, |at, region| {
+        self.trees.by_key.locate_many(keys, |at, region| {
             if let Some(slot) = found.get_mut(at) {
                 *slot = region.map(|region| self.entry(region));
             }
@@ -110,84 +141,98 @@ impl Index {
 
     /// The region that ends at `end` or contains it, seen from below: the first one of a scan that goes down from there.
     pub(crate) fn locate_end_key(&self, end: EndKey<'_>) -> Option<Entry<'_>> {
-        let region = self.by_key.select(self.by_key.rank_of_end(end).checked_sub(1)?)?;
+        let region = self.trees.by_key.select(self.trees.by_key.rank_of_end(end).checked_sub(1)?)?;
         (region.end_key() >= end).then(|| self.entry(region))
     }
 
     /// The last region that starts before `key`.
     pub(crate) fn before(&self, key: &[u8]) -> Option<Entry<'_>> {
-        let region = self.by_key.select(self.by_key.rank(key).checked_sub(1)?)?;
+        let region = self.trees.by_key.select(self.trees.by_key.rank(key).checked_sub(1)?)?;
         Some(self.entry(region))
     }
 
     /// The first region that starts after `key`.
     pub(crate) fn after(&self, key: &[u8]) -> Option<Entry<'_>> {
-        let region = self.by_key.select(self.by_key.place(key).rank)?;
+        let region = self.trees.by_key.select(self.trees.by_key.place(key).rank)?;
         Some(self.entry(region))
     }
 
     #[inline]
     pub(crate) fn get(&self, id: RegionId) -> Option<Entry<'_>> {
-        self.by_id.get(id).map(|(region, _)| self.entry(region))
+        self.trees.by_id.get(id).map(|(region, _)| self.entry(region))
+    }
+
+    pub(crate) fn stores(&self) -> &Stores {
+        &self.trees.by_store
     }
 
     /// All regions in key order.
     pub(crate) fn iter(&self) -> Regions<'_> {
-        Regions::new(&self.by_key, 0..self.by_key.len())
+        Regions::new(&self.trees.by_key, 0..self.trees.by_key.len())
     }
 
     /// The regions that share a key with `range`, in key order.
     pub(crate) fn overlapping<'a>(&'a self, range: KeyRange<'_>) -> Regions<'a> {
-        self.by_key.overlapping(range)
+        self.trees.by_key.overlapping(range)
     }
 
     /// The regions that start in `range`, in key order.
     pub(crate) fn starting_in(&self, range: KeyRange<'_>) -> Regions<'_> {
-        self.by_key.starting_in(range)
+        self.trees.by_key.starting_in(range)
+    }
+
+    pub(crate) fn stats(&self, id: RegionId) -> Option<Stats> {
+        self.trees.stats.get(id.get()).copied()
+    }
+
+    /// How many regions have stats.
+    pub(crate) fn len_of_stats(&self) -> usize {
+        self.trees.stats.weight()
+    }
+
+    /// The regions that start in `range`, counted, and their stats, added up.
+    pub(crate) fn sums(&self, range: KeyRange<'_>) -> Sums {
+        let regions = self.starting_in(range);
+        let counted = Sums { regions: regions.len(), ..Sums::default() };
+        if self.len_of_stats() == 0 {
+            return counted;
+        }
+        regions.filter_map(|region| self.stats(region.id())).fold(counted, Sums::plus)
     }
 
     /// Calls `visit` for every region that differs between this version and a later one, in order of ids. O(changes).
     pub(crate) fn diff<'a>(&'a self, later: &'a Self, mut visit: impl FnMut(Option<Entry<'a>>, Option<Entry<'a>>)) {
-        self.by_id.diff(&later.by_id, &mut |before, after| {
+        self.trees.by_id.diff(&later.trees.by_id, &mut |before, after| {
             visit(before.map(|region| self.entry(region)), after.map(|region| later.entry(region)));
         });
     }
-
 }
 
 impl IndexWriter {
     /// An index without regions, and who changes it.
     pub(crate) fn new() -> (Self, Index) {
-        let editor = Editor::new(Sequence::default());
-        let (by_key, by_id) = (KeyTree::empty(&editor), IdTree::default());
+        let number = Sequence::default();
+        let (by_key, by_id) = (KeyTree::empty(&Editor::new(number)), IdTree::default());
+        let newest = Trees { by_key, by_id, by_store: Stores::default(), stats: Radix::default() };
         let estate = Arc::new(Estate::default());
-        let life = Arc::new(Life(estate.clone()));
-        let versions = Versions::new(editor.version(), life.clone());
-        let index = Index { by_key: by_key.share(), by_id: by_id.clone(), life };
-        (Self { by_key, by_id, versions, estate }, index)
+        let life = Arc::new(Life { _estate: estate.clone() });
+        let index = Index { trees: newest.share(), _life: life.clone() };
+        (Self { newest, versions: Versions::new(number, life), estate }, index)
     }
 
-    /// Makes the next version: replaces, adds and removes regions. Each change is an id and the region after it, all of one
-    /// sequence number, which is larger than any before. After it the regions must not overlap; in between nobody looks.
+    /// Begins the next version. Its number is larger than any before.
     ///
     /// Nothing has happened yet: a next version that is dropped instead of [taken](Self::take) leaves the newest one as it was.
-    pub(crate) fn apply<'c>(
-        &self,
-        changes: impl Iterator<Item = (RegionId, Option<&'c Region>)> + Clone,
-        changed_at: Sequence,
-    ) -> Next {
-        let (by_key, by_id) = (self.by_key.share(), self.by_id.clone());
-        let mut next = Next { editor: Editor::new(changed_at), by_key, by_id };
-        next.apply(changes);
-        next
+    pub(crate) fn next(&self, number: Sequence) -> Next {
+        Next { editor: Editor::new(number), trees: self.newest.share() }
     }
 
     /// Takes a version, made from the one that is still the newest, as the newest, for readers to see.
     pub(crate) fn take(&mut self, mut next: Next) -> Index {
-        let life = Arc::new(Life(self.estate.clone()));
+        let life = Arc::new(Life { _estate: self.estate.clone() });
         self.versions.push(next.editor.version(), life.clone(), next.editor.take());
-        (self.by_key, self.by_id) = (next.by_key, next.by_id);
-        Index { by_key: self.by_key.share(), by_id: self.by_id.clone(), life }
+        self.newest = next.trees;
+        Index { trees: self.newest.share(), _life: life }
     }
 
     /// What no version uses any more, to be dropped where nobody waits. To be called after the version before was let go.
@@ -196,24 +241,11 @@ impl IndexWriter {
     }
 }
 
-impl fmt::Debug for IndexWriter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("IndexWriter").field("regions", &self.by_id.len()).finish_non_exhaustive()
-    }
-}
-
-/// What a version's readers hold. When the last of them lets go, the version has ended.
-struct Life(#[expect(dead_code, reason = "dropping it is what it is for")] Arc<Estate>);
-
-/// What is left when the writer is gone, for whoever is the last to read: all memory of all versions that are left.
-#[derive(Default)]
-struct Estate(OnceLock<(KeyTree, Vec<Garbage>)>);
-
 impl Drop for IndexWriter {
     fn drop(&mut self) {
         let versions = std::mem::replace(&mut self.versions, Versions::none());
         // Nobody else sets it.
-        let _ = self.estate.0.set((self.by_key.share(), versions.into_garbage()));
+        let _ = self.estate.0.set((self.newest.by_key.share(), versions.into_garbage()));
     }
 }
 
@@ -226,37 +258,70 @@ impl Drop for Estate {
     }
 }
 
-/// A version that nobody has seen yet. What it made is leaked if it is dropped.
-pub(crate) struct Next {
-    editor: Editor,
-    by_key: KeyTree,
-    by_id: IdTree,
+impl fmt::Debug for IndexWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IndexWriter").field("regions", &self.newest.by_id.len()).finish_non_exhaustive()
+    }
+}
+
+impl Trees {
+    /// The same trees, as the next version begins with them, or as readers see them.
+    fn share(&self) -> Self {
+        Self {
+            by_key: self.by_key.share(),
+            by_id: self.by_id.clone(),
+            by_store: self.by_store.clone(),
+            stats: self.stats.clone(),
+        }
+    }
 }
 
 impl Next {
-    fn apply<'c>(&mut self, changes: impl Iterator<Item = (RegionId, Option<&'c Region>)> + Clone) {
-        if self.by_id.len() == 0 {
+    /// Replaces, adds and removes regions: each change is an id and the region after it. After it the regions must not
+    /// overlap; in between nobody looks.
+    pub(crate) fn apply<'c>(&mut self, changes: impl Iterator<Item = (RegionId, Option<&'c Region>)> + Clone) {
+        if self.trees.by_id.len() == 0 {
             return self.build(changes.filter_map(|(_, after)| after).cloned().collect());
         }
-        // What leaves its start key goes first: another region of the same changeset may take it over.
-        for (id, after) in changes.clone() {
-            let Some((before, born)) = self.by_id.get(id) else { continue };
-            if after.is_none_or(|after| after.start_key() != before.start_key()) {
-                self.by_key.remove(before.start_key(), born, &mut self.editor);
-                self.by_id.remove(id);
-            }
-        }
+        self.follow(changes.clone());
+        self.remove_what_moves(changes.clone());
         // Then what stays where it is, and what is new at last: a region is never put in while another covers its place.
+        let (by_key, by_id, editor) = (&mut self.trees.by_key, &mut self.trees.by_id, &mut self.editor);
         for region in changes.clone().filter_map(|(_, after)| after) {
-            if let Some((_, born)) = self.by_id.get(region.id()) {
-                self.by_key.replace(Kept::new(region.clone()), born, &mut self.editor);
-                self.by_id.insert(region.clone(), self.editor.version());
+            if let Some((_, born)) = by_id.get(region.id()) {
+                let kept = Kept::new(region.clone());
+                by_id.insert(kept.share(), editor.version());
+                by_key.replace(kept, born, editor);
             }
         }
         for region in changes.filter_map(|(_, after)| after) {
-            if self.by_id.get(region.id()).is_none() {
-                self.by_key.insert(Kept::new(region.clone()), &mut self.editor);
-                self.by_id.insert(region.clone(), self.editor.version());
+            if by_id.get(region.id()).is_none() {
+                let kept = Kept::new(region.clone());
+                by_id.insert(kept.share(), editor.version());
+                by_key.insert(kept, editor);
+            }
+        }
+    }
+
+    /// What leaves its start key goes first: another region of the same changeset may take it over.
+    fn remove_what_moves<'c>(&mut self, changes: impl Iterator<Item = (RegionId, Option<&'c Region>)>) {
+        let Trees { by_key, by_id, .. } = &mut self.trees;
+        for (id, after) in changes {
+            let Some((before, born)) = by_id.get(id) else { continue };
+            if after.is_none_or(|after| after.start_key() != before.start_key()) {
+                by_key.remove(before.start_key(), born, &mut self.editor);
+                by_id.remove(id);
+            }
+        }
+    }
+
+    /// Brings what hangs on the regions' ids up to date; the regions themselves are still those before the changes.
+    fn follow<'c>(&mut self, changes: impl Iterator<Item = (RegionId, Option<&'c Region>)>) {
+        for (id, after) in changes {
+            let before = self.trees.by_id.get(id).map(|(before, _)| before);
+            self.trees.by_store.change(id, before, after);
+            if after.is_none() {
+                self.trees.stats.remove(id.get());
             }
         }
     }
@@ -264,10 +329,30 @@ impl Next {
     /// Fills an empty index.
     fn build(&mut self, mut regions: Vec<Region>) {
         regions.sort_unstable_by_key(Region::id);
-        self.by_id = IdTree::build(&regions, self.editor.version());
+        self.trees.by_store = Stores::build(&regions);
+        let mut regions: Vec<Kept> = regions.into_iter().map(Kept::new).collect();
+        self.trees.by_id = IdTree::build(&regions, self.editor.version());
         regions.sort_unstable_by(|left, right| left.start_key().cmp(right.start_key()));
         let built = KeyTree::build(regions, &self.editor);
-        std::mem::replace(&mut self.by_key, built).retire(&mut self.editor);
+        std::mem::replace(&mut self.trees.by_key, built).retire(&mut self.editor);
+    }
+
+    pub(crate) fn number(&self) -> Sequence {
+        self.editor.version()
+    }
+
+    /// Whether there is such a region.
+    pub(crate) fn has(&self, id: RegionId) -> bool {
+        self.trees.by_id.get(id).is_some()
+    }
+
+    /// Takes in the stats of a region that is there; whether they differ from what was known.
+    pub(crate) fn report(&mut self, id: RegionId, stats: Stats) -> bool {
+        let differs = self.trees.stats.get(id.get()) != Some(&stats);
+        if differs {
+            self.trees.stats.insert(id.get(), stats);
+        }
+        differs
     }
 }
 

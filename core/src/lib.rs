@@ -81,6 +81,7 @@ mod peer;
 mod prefetch;
 mod raft;
 mod region;
+mod stats;
 mod store_ident;
 mod sync;
 #[cfg(feature = "testkit")]
@@ -109,9 +110,10 @@ pub use index::Entry;
 pub use keys::{EndKey, KEY_BYTES_MAX, Key, KeyBuf, KeyRange};
 pub use meta::{
     Change, Changeset, EpochRefusal, Gone, Lagged, Permit, Published, ReadHandle, Reader, Reason, Refusal, Removal,
-    Siblings, Snapshot, StoreMeta, Subscription, View, Violation,
+    Reported, Siblings, Snapshot, StoreMeta, Subscription, View, Violation,
 };
-pub use peer::{Peer, PeerRole, PeerState};
+pub use peer::{Peer, PeerClass, PeerRole, PeerState};
 pub use raft::{ApplyState, HardState, INIT_LOG_INDEX, INIT_LOG_TERM, LogPosition, RaftState};
 pub use region::{MergeState, PEERS_MAX, REGION_BYTES_MAX, Region, RegionDraft, RegionError, RegionRef};
+pub use stats::{Stats, Sums};
 pub use store_ident::StoreIdent;

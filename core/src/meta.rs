@@ -1,8 +1,8 @@
 //! [`StoreMeta`]: the published map of a store's regions.
 //!
-//! One root holds the index by key, the index by id and the sequence number; it is replaced whole, and that swap is the only
-//! linearization point. A changeset of any number of regions is one swap, so nobody sees half a split, and the two indexes
-//! cannot disagree.
+//! One root holds the indexes by key, by id and by store, the reported sizes and the sequence number; it is replaced whole,
+//! and that swap is the only linearization point. A changeset of any number of regions is one swap, so nobody sees half a
+//! split, and the indexes cannot disagree.
 //!
 //! A change goes through three steps, with a token in between:
 //!
@@ -17,10 +17,13 @@ mod changeset;
 mod epoch_check;
 mod feed;
 mod permit;
+mod random;
 mod ranges;
 mod reader;
 mod shared;
 mod snapshot;
+mod stats;
+mod stores;
 mod validate;
 mod view;
 
@@ -31,6 +34,7 @@ pub use self::permit::{Permit, Refusal};
 pub use self::ranges::Siblings;
 pub use self::reader::{ReadHandle, Reader};
 pub use self::snapshot::Snapshot;
+pub use self::stats::Reported;
 pub use self::validate::Violation;
 pub use self::view::{Gone, View};
 
@@ -125,7 +129,7 @@ impl StoreMeta {
         self.shared.snapshot()
     }
 
-    /// The version counter: the sequence number of the newest changeset that is being published, or was. One atomic load.
+    /// The version counter: the sequence number of the newest changeset or report that is being published, or was. One atomic load.
     ///
     /// A cached snapshot whose [`sequence`](Snapshot::sequence) equals it is current.
     #[must_use]

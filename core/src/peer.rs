@@ -39,6 +39,39 @@ impl PeerRole {
     }
 }
 
+/// Peers by their part, for counting and finding the regions of a store. `Voter`, `Learner` and `Joint` have no peer in
+/// common, and together they are `Any`; a `Witness` is in one of the three as well.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum PeerClass {
+    /// Every peer.
+    Any,
+    /// Votes in every configuration: [`PeerRole::Voter`].
+    Voter,
+    /// Has no vote: [`PeerRole::Learner`].
+    Learner,
+    /// In the middle of a membership change: [`PeerRole::IncomingVoter`] or [`PeerRole::DemotingVoter`].
+    Joint,
+    /// Stores no data, whatever its role.
+    Witness,
+}
+
+impl PeerClass {
+    /// Every class.
+    pub const ALL: [Self; 5] = [Self::Any, Self::Voter, Self::Learner, Self::Joint, Self::Witness];
+
+    /// Whether a peer is of this class.
+    #[must_use]
+    pub const fn includes(self, peer: Peer) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Voter => matches!(peer.role, PeerRole::Voter),
+            Self::Learner => matches!(peer.role, PeerRole::Learner),
+            Self::Joint => peer.role.is_joint(),
+            Self::Witness => peer.is_witness,
+        }
+    }
+}
+
 /// One replica of a region: who it is, where it lives, what it does. 24 bytes, copied freely.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Peer {

@@ -90,12 +90,6 @@ impl Region {
         prefetch::lines(self.buffer.as_ptr().cast(), PREFETCH_BYTES);
     }
 
-    /// Starts loading the reference count, for who is about to clone many handles.
-    #[inline(always)]
-    pub(crate) fn prefetch_count(&self) {
-        prefetch::lines(self.buffer.as_ptr().cast(), 1);
-    }
-
     /// Whether both handles share one allocation (I6).
     #[must_use]
     pub fn same_buffer(&self, other: &Self) -> bool {

@@ -5,6 +5,7 @@ mod faults;
 mod history;
 mod model;
 mod reads;
+mod stores;
 
 pub use self::faults::Fault;
 pub use self::history::History;

@@ -1,6 +1,6 @@
 //! The structure of both trees as code: what every version must keep, whatever was done to it.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::Index;
 use super::edit::MIN;
@@ -8,11 +8,14 @@ use super::heads::WIDTH;
 use super::node::{Child, Totals};
 use super::own::ChildRef;
 use super::slots::{Keyed, key_at};
+use crate::ids::{RegionId, StoreId};
+use crate::peer::PeerClass;
 
 impl Index {
     /// Panics, and says where, if a tree is not as it should be or the two indexes disagree.
     pub(crate) fn check(&self) {
-        check_node(self.by_key.root(), None);
+        check_node(self.trees.by_key.root(), None);
+        self.trees.by_id.check();
         assert_eq!(self.len(), self.len_by_key(), "I11: the two indexes have different lengths");
         let mut last: Option<&[u8]> = None;
         for region in self.iter() {
@@ -21,6 +24,35 @@ impl Index {
             let by_id = self.get(region.id()).expect("I11: a region by key is missing by id");
             assert!(by_id.region().same_buffer(region), "I11: {region} by key is {} by id", by_id.region());
         }
+        self.check_stores();
+        self.trees.stats.check();
+        let reported = self.iter().filter(|region| self.stats(region.id()).is_some()).count();
+        assert_eq!(reported, self.len_of_stats(), "I11: stats of a region that is gone");
+    }
+}
+
+impl Index {
+    fn check_stores(&self) {
+        self.trees.by_store.check();
+        let mut expected: BTreeMap<(StoreId, PeerClass), BTreeSet<RegionId>> = BTreeMap::new();
+        for region in self.iter() {
+            for peer in region.peers() {
+                for class in PeerClass::ALL.into_iter().filter(|class| class.includes(peer)) {
+                    expected.entry((peer.store_id, class)).or_default().insert(region.id());
+                }
+            }
+        }
+        let stores: BTreeSet<StoreId> = expected.keys().map(|(store, _)| *store).collect();
+        assert!(self.trees.by_store.iter().eq(stores.iter().copied()), "I11: stores");
+        for (store, class) in stores.into_iter().flat_map(|store| PeerClass::ALL.map(|class| (store, class))) {
+            let expected = expected.remove(&(store, class)).unwrap_or_default();
+            assert!(self.trees.by_store.regions(store, class).eq(expected.iter().copied()), "I11: {class:?} on {store}");
+            assert_eq!(self.trees.by_store.count(store, class), expected.len(), "I11: {class:?} on {store}");
+            let selected: BTreeSet<_> =
+                (0..expected.len()).filter_map(|nth| self.trees.by_store.select(store, class, nth)).collect();
+            assert_eq!(selected, expected, "{class:?} on {store}, one by one");
+            assert_eq!(self.trees.by_store.select(store, class, expected.len()), None);
+        }
     }
 }
 
@@ -28,13 +60,17 @@ impl Index {
 impl Index {
     pub(crate) fn nodes(&self) -> HashSet<*const ()> {
         let mut nodes = HashSet::new();
-        collect(self.by_key.root(), &mut nodes);
-        self.by_id.collect_nodes(&mut nodes);
+        collect(self.trees.by_key.root(), &mut nodes);
+        self.trees.by_id.collect_nodes(&mut nodes);
         nodes
     }
 
+    pub(crate) fn store_nodes(&self) -> HashSet<*const ()> {
+        self.trees.by_store.nodes()
+    }
+
     pub(crate) fn id_levels(&self) -> u32 {
-        self.by_id.height()
+        self.trees.by_id.height()
     }
 }
 

@@ -110,10 +110,6 @@ impl<L: Node, B: Node> Child<L, B> {
         Self { address: self.address, nodes: PhantomData }
     }
 
-    pub(super) fn is_same(&self, other: &Self) -> bool {
-        self.address == other.address
-    }
-
     /// Starts loading the first bytes of the node.
     #[inline(always)]
     pub(super) fn prefetch(&self, bytes: usize) {

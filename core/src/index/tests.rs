@@ -9,7 +9,7 @@ use super::slots::{self, Keyed, Slots};
 use crate::RegionEpoch;
 use crate::ids::{PeerId, RegionId, Sequence, StoreId};
 use crate::keys::{EndKey, KeyRange};
-use crate::peer::Peer;
+use crate::peer::{Peer, PeerClass, PeerRole};
 use crate::region::{Region, RegionDraft};
 
 /// A seed for this run, printed so that a failure replays: `REGIONMETA_SEED=<n> cargo test -p regionmeta index`.
@@ -21,8 +21,24 @@ fn rng() -> fastrand::Rng {
 }
 
 fn region(id: u64, start: &[u8], end: &[u8]) -> Region {
-    let peers = vec![Peer::voter(PeerId::new(id / 2 + 1), StoreId::new(1))];
+    region_on(id, start, end, vec![Peer::voter(PeerId::new(id / 2 + 1), StoreId::new(1))])
+}
+
+fn region_on(id: u64, start: &[u8], end: &[u8], peers: Vec<Peer>) -> Region {
     RegionDraft::new(RegionId::new(id), KeyRange::from_wire(start, end), RegionEpoch::INITIAL, peers).build().unwrap()
+}
+
+/// In any part, on a few of some small and some very large stores.
+fn some_peers(rng: &mut fastrand::Rng, id: u64) -> Vec<Peer> {
+    let mut stores: Vec<u64> = (1..20).chain([u64::from(u32::MAX), u64::MAX]).collect();
+    rng.shuffle(&mut stores);
+    let peers = stores.into_iter().take(rng.usize(1..5)).zip(1..).map(|(store, nth)| Peer {
+        id: PeerId::new(id * 8 + nth),
+        store_id: StoreId::new(store),
+        role: PeerRole::from_wire(rng.u8(0..4)).unwrap(),
+        is_witness: rng.u8(0..4) == 0,
+    });
+    peers.collect()
 }
 
 fn end_of(region: &Region) -> &[u8] {
@@ -137,7 +153,8 @@ impl Pair {
     fn apply(&mut self, changes: &[(RegionId, Option<Region>)]) {
         self.sequence += 1;
         let at = Sequence::new(self.sequence);
-        let next = self.writer.apply(changes.iter().map(|(id, after)| (*id, after.as_ref())), at);
+        let mut next = self.writer.next(at);
+        next.apply(changes.iter().map(|(id, after)| (*id, after.as_ref())));
         self.now.index = Arc::new(self.writer.take(next));
         self.now.model.apply(changes, at);
         drop(self.writer.collect());
@@ -210,11 +227,15 @@ impl Pair {
         self.apply(&changes);
     }
 
-    /// Many regions get a new version in one changeset.
+    /// Many regions get a new version in one changeset, most of them with other peers.
     fn conf_changes(&mut self, rng: &mut fastrand::Rng) {
-        let changed = self.model.by_key.values().filter(|_| rng.u8(0..4) == 0);
-        let again = |region: &Region| region_of(region.id().get(), region.start_key(), end_of(region));
-        let changes: Vec<_> = changed.map(|region| (region.id(), Some(again(region)))).collect();
+        let changed: Vec<_> = self.model.by_key.values().filter(|_| rng.u8(0..4) == 0).collect();
+        let mut again = |region: &Region| {
+            let id = region.id().get();
+            let peers = if rng.u8(0..4) == 0 { region.peers().collect() } else { some_peers(rng, id) };
+            (region.id(), Some(region_on(id, region.start_key(), end_of(region), peers)))
+        };
+        let changes: Vec<_> = changed.into_iter().map(&mut again).collect();
         self.apply(&changes);
     }
 
@@ -475,4 +496,39 @@ fn ids_may_be_as_large_as_they_like_and_leave_no_levels_behind() {
         let levels = (64 - largest.leading_zeros()).saturating_sub(4).div_ceil(4);
         assert_eq!(pair.index.id_levels(), levels, "after {id} left");
     }
+}
+
+/// Peers that are as they were cost nothing, and a change of one peer touches its store only.
+#[test]
+fn the_stores_of_unchanged_peers_are_not_touched() {
+    let peers = |id: u64| (1..=3).map(move |nth| Peer::voter(PeerId::new(id * 8 + nth), StoreId::new(id % 90 + nth)));
+    let bounds = |id: u64| (id.to_be_bytes(), (id + 1).to_be_bytes());
+    let plain = |id: u64| region_on(id, &bounds(id).0, &bounds(id).1, peers(id).collect());
+    let ids = 1..100_000;
+    let mut pair = Pair::default();
+    pair.apply(&ids.clone().map(|id| (RegionId::new(id), Some(plain(id)))).collect::<Vec<_>>());
+    pair.index.check();
+    let all = pair.index.store_nodes();
+    let new_nodes = |pair: &Pair| pair.index.store_nodes().difference(&all).count();
+
+    pair.apply(&[(RegionId::new(500), Some(plain(500)))]);
+    assert_eq!(new_nodes(&pair), 0, "another version with the same peers");
+    let mut successors: Vec<_> = peers(500).collect();
+    successors[1].id = PeerId::new(u64::MAX);
+    let (start, end) = bounds(500);
+    pair.apply(&[(RegionId::new(500), Some(region_on(500, &start, &end, successors.clone())))]);
+    assert_eq!(new_nodes(&pair), 0, "another peer in the same part");
+
+    successors[1].role = PeerRole::DemotingVoter;
+    pair.apply(&[(RegionId::new(500), Some(region_on(500, &start, &end, successors)))]);
+    // Down to the store: a leaf, a branch above it, the sets. One set loses an id, the other is too small for nodes.
+    let touched = new_nodes(&pair);
+    assert!((3..=5).contains(&touched), "{touched} nodes");
+    assert_eq!(pair.index.stores().count(StoreId::new(52), PeerClass::Joint), 1);
+
+    let before = pair.index.store_nodes();
+    pair.apply(&[(RegionId::new(100_000), Some(plain(100_000)))]);
+    let touched = pair.index.store_nodes().difference(&before).count();
+    assert!((5..=7).contains(&touched), "a new region touched {touched} nodes of three stores");
+    pair.index.check();
 }

@@ -61,8 +61,8 @@ impl KeyTree {
     }
 
     /// A tree of regions that come in key order, in nodes as full as can be. O(regions), and much cheaper than inserting.
-    pub(super) fn build(regions: Vec<Region>, editor: &Editor) -> Self {
-        let leaf = |regions: Vec<Region>| make_leaf(slots::fill(regions.into_iter().map(Kept::new)), editor);
+    pub(super) fn build(regions: Vec<Kept>, editor: &Editor) -> Self {
+        let leaf = |regions: Vec<Kept>| make_leaf(slots::fill(regions), editor);
         let mut nodes: Vec<Child> = chunks(regions).into_iter().map(leaf).collect();
         while nodes.len() > 1 {
             let branches = chunks(nodes).into_iter().map(|children| make_branch(slots::fill(children), editor));

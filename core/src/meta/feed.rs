@@ -34,7 +34,8 @@ impl Published {
         self.batch.sequence
     }
 
-    /// What was created, updated (and why) and removed (and how), each region once.
+    /// What was created, updated (and why) and removed (and how), each region once. Nothing, if the state was made by a
+    /// [report](super::StoreMeta::report) of sizes.
     #[must_use]
     pub fn changes(&self) -> &[Change] {
         self.batch.changeset.changes()

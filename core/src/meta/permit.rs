@@ -6,7 +6,7 @@ use super::feed::Published;
 use super::{Change, Changeset, Snapshot, StoreMeta};
 use crate::epoch::RegionEpoch;
 use crate::ids::{PeerId, RegionId, Sequence, StoreId};
-use crate::index::{Index, IndexWriter, Ripe};
+use crate::index::{Index, IndexWriter, Next, Ripe};
 use crate::keys::{EndKey, KeyRange};
 use crate::region::Region;
 
@@ -80,24 +80,15 @@ impl<'a> Permit<'a> {
         published
     }
 
-    /// The new state, and what nobody uses any more: memory of older versions, and the feed's oldest event. It is freed when
-    /// the lock is free again.
-    fn swap(&self, changeset: Changeset) -> (Snapshot, (Ripe, Option<Published>)) {
+    /// The new state, and what is to be dropped when the lock is free again.
+    fn swap(&self, changeset: Changeset) -> (Snapshot, Unused) {
         let mut writers = self.meta.writers.lock();
-        // The end of the number range is 584 years of a publish every nanosecond away.
-        let sequence = Sequence::new(self.meta.sequence().get().wrapping_add(1));
-        let changes = changeset.changes().iter().map(|change| (change.id(), change.after()));
-        let next = writers.index.apply(changes, sequence);
+        let mut next = writers.next(self.meta);
+        next.apply(changeset.changes().iter().map(|change| (change.id(), change.after())));
         #[cfg(test)]
         tests::may_die_at(tests::Moment::Edited);
         writers.bury(&changeset);
-        let index = writers.index.take(next);
-        let published = self.meta.shared.swap_root(index, sequence);
-        let ripe = writers.index.collect();
-        #[cfg(test)]
-        tests::may_die_at(tests::Moment::Swapped);
-        let forgotten = self.meta.shared.feed().push(Published::new(sequence, changeset));
-        (published, (ripe, forgotten))
+        writers.publish(self.meta, next, changeset)
     }
 }
 
@@ -116,6 +107,13 @@ pub(super) struct Writers {
     next_reservation: u64,
     /// The last peer of each region that this store destroyed; `None` if the record does not say which.
     tombstones: HashMap<RegionId, Option<PeerId>>,
+}
+
+/// What nobody uses any more after a publication: memory of older states, and the feed's oldest event. Dropping it frees
+/// them, which nobody should wait for with the lock in his hand.
+pub(super) struct Unused {
+    _ripe: Ripe,
+    _forgotten: Option<Published>,
 }
 
 /// What one permit keeps others away from. Other changesets see neither its regions as they are nor as they will be.
@@ -142,6 +140,23 @@ impl Reservation {
 impl Writers {
     pub(super) fn new(index: IndexWriter) -> Self {
         Self { index, reserved: HashMap::new(), next_reservation: 0, tombstones: HashMap::new() }
+    }
+
+    /// Begins the state after the current one.
+    pub(super) fn next(&self, meta: &StoreMeta) -> Next {
+        // The end of the number range is 584 years of a publish every nanosecond away.
+        self.index.next(Sequence::new(meta.sequence().get().wrapping_add(1)))
+    }
+
+    /// Publishes the next state, and what led to it in the feed.
+    pub(super) fn publish(&mut self, meta: &StoreMeta, next: Next, changeset: Changeset) -> (Snapshot, Unused) {
+        let sequence = next.number();
+        let published = meta.shared.swap_root(self.index.take(next), sequence);
+        let ripe = self.index.collect();
+        #[cfg(test)]
+        tests::may_die_at(tests::Moment::Swapped);
+        let forgotten = meta.shared.feed().push(Published::new(sequence, changeset));
+        (published, Unused { _ripe: ripe, _forgotten: forgotten })
     }
 
     /// Checks everything that can be checked; after this the changeset can be published until it is released.

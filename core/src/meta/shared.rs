@@ -1,14 +1,14 @@
 //! [`Shared`]: what the writers of a map publish and its readers load.
 
-use super::Snapshot;
 use super::feed::Feed;
 use super::snapshot::Root;
+use super::Snapshot;
 use crate::ids::{Sequence, StoreId};
 use crate::index::Index;
 use crate::sync::{Arc, AtomicU64, Ordering, Swap};
 
 /// The published half of a map. Whoever holds it can read; only a [`StoreMeta`](super::StoreMeta) ever calls
-/// [`swap_root`](Self::swap_root).
+/// [`publish`](Self::publish).
 #[derive(Debug)]
 pub(super) struct Shared {
     store_id: Option<StoreId>,
@@ -48,8 +48,7 @@ impl Shared {
         Sequence::new(self.sequence.load(Ordering::Acquire))
     }
 
-    /// Publishes `index` as the next root. Called under the writers' lock, by one who keeps the snapshot before it: the last
-    /// handle on a version frees it, and nobody should wait for that.
+    /// Publishes `index` as the next root. Called under the writers' lock.
     pub(super) fn swap_root(&self, index: Index, sequence: Sequence) -> Snapshot {
         // Release, with the Acquire load in `sequence()`. The counter moves first: a reader that comes in between reloads in
         // vain and still gets the old root, which is then still the current one. The other way round, a reader that holds the

@@ -33,7 +33,7 @@ impl Snapshot {
         &self.root.index
     }
 
-    /// The number of the changeset that made this state.
+    /// The number of the changeset, or of the [report](crate::StoreMeta::report), that made this state.
     #[must_use]
     pub fn sequence(&self) -> Sequence {
         self.root.sequence
@@ -118,7 +118,7 @@ impl Snapshot {
         self.root.index.diff(&later.root.index, visit);
     }
 
-    /// Checks the invariants of this state: I1 (no overlap), I11 (both indexes agree) and I13 (every region is well-formed
+    /// Checks the invariants of this state: I1 (no overlap), I11 (all indexes agree) and I13 (every region is well-formed
     /// and live). O(regions); for tests, tools and checker threads.
     #[must_use]
     pub fn validate(&self) -> Vec<Violation> {

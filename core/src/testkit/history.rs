@@ -7,8 +7,9 @@ use crate::epoch::RegionEpoch;
 use crate::ids::{PeerId, RegionId, Sequence, StoreId};
 use crate::keys::{EndKey, KeyRange};
 use crate::meta::{Changeset, Reason, Removal};
-use crate::peer::{Peer, PeerState};
+use crate::peer::{Peer, PeerRole, PeerState};
 use crate::region::{MergeState, Region, RegionDraft};
+use crate::stats::Stats;
 
 /// So few keys that regions meet, vanish and come back all the time.
 const KEYS: u8 = 16;
@@ -28,13 +29,14 @@ type Kind = fn(&mut History, &Model, Changeset) -> Option<Changeset>;
 
 impl History {
     /// Each is tried with the same probability; a create finds a hole only in the beginning, or after a destroy.
-    const KINDS: [Kind; 9] = [
+    const KINDS: [Kind; 10] = [
         Self::create,
         Self::recreate,
         Self::split,
         Self::split,
         Self::merge,
         Self::change_peers,
+        Self::change_role,
         Self::begin_or_end_merge,
         Self::replace_by_snapshot,
         Self::destroy,
@@ -180,6 +182,27 @@ impl History {
             None => draft.peers.push(Peer::learner(PeerId::new(self.next_id()), store)),
         }
         Some(changeset.update(base, draft.build().ok()?, Reason::ChangePeer))
+    }
+
+    /// One peer gets any other part, also this store's.
+    fn change_role(&mut self, model: &Model, changeset: Changeset) -> Option<Changeset> {
+        let (region, base) = self.pick(model, &changeset)?;
+        let mut draft = region.to_draft();
+        draft.epoch = draft.epoch.with_conf_ver_moved(1).ok()?;
+        let at = self.rng.usize(0..draft.peers.len());
+        let peer = draft.peers.get_mut(at)?;
+        peer.role = PeerRole::from_wire(self.rng.u8(0..4))?;
+        peer.is_witness = self.rng.u8(0..4) == 0;
+        Some(changeset.update(base, draft.build().ok()?, Reason::ChangePeer))
+    }
+
+    /// Reported sizes of some regions, and of one that is not there.
+    pub fn stats(&mut self, model: &Model) -> Vec<(RegionId, Stats)> {
+        let ids = model.regions().into_iter().map(|(region, _)| region.id()).chain([RegionId::new(u64::MAX)]);
+        let some: Vec<_> = ids.filter(|_| self.rng.bool()).collect();
+        // Few values, so that some reports say what is known; now and then one that no sum can take.
+        let mut number = || if self.rng.u8(0..32) == 0 { u64::MAX } else { self.rng.u64(0..3) };
+        some.into_iter().map(|id| (id, Stats { size_bytes: number(), keys: number() })).collect()
     }
 
     fn begin_or_end_merge(&mut self, model: &Model, changeset: Changeset) -> Option<Changeset> {

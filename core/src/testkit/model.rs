@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::reads;
+use super::{reads, stores};
 use crate::ids::{PeerId, RegionId, Sequence, StoreId};
 use crate::keys::KeyRange;
-use crate::meta::{Change, Changeset, Reason, Refusal, Removal, Snapshot};
+use crate::meta::{Change, Changeset, Reason, Refusal, Removal, Reported, Snapshot};
 use crate::region::Region;
+use crate::stats::Stats;
 
 /// The kinds of [`Refusal`], without the regions that they name.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -57,6 +58,7 @@ pub struct Model {
     live: BTreeMap<RegionId, (Region, Sequence)>,
     graves: BTreeMap<RegionId, PeerId>,
     reserved: Vec<Changeset>,
+    stats: BTreeMap<RegionId, Stats>,
 }
 
 impl Model {
@@ -71,7 +73,8 @@ impl Model {
     pub fn of(snapshot: &Snapshot, store: Option<StoreId>) -> Self {
         let entries = snapshot.regions().filter_map(|region| snapshot.get(region.id()));
         let live = entries.map(|entry| (entry.region().id(), (entry.region().clone(), entry.changed_at()))).collect();
-        Self { store, sequence: snapshot.sequence().get(), live, ..Self::default() }
+        let stats = snapshot.regions().filter_map(|region| Some((region.id(), snapshot.stats(region.id())?))).collect();
+        Self { store, sequence: snapshot.sequence().get(), live, stats, ..Self::default() }
     }
 
     /// The live regions in key order, each with the sequence number of its last change.
@@ -82,7 +85,7 @@ impl Model {
         regions
     }
 
-    /// The number of changesets that were published.
+    /// The number of changesets and reports that were published.
     #[must_use]
     pub fn sequence(&self) -> Sequence {
         Sequence::new(self.sequence)
@@ -206,9 +209,27 @@ impl Model {
         for region in changeset.changes().iter().filter_map(Change::after) {
             self.live.insert(region.id(), (region.clone(), Sequence::new(self.sequence)));
         }
+        self.stats.retain(|id, _| self.live.contains_key(id));
     }
 
-    /// Compares every answer of a snapshot with the list: by key at and around every bound, by id, and in order.
+    /// Takes in reported sizes; the next state, if one of them differs from what was known.
+    pub fn report(&mut self, stats: &[(RegionId, Stats)]) -> Reported {
+        let mut differs = false;
+        let mut reported = Reported::default();
+        for (id, stats) in stats {
+            if self.live.contains_key(id) {
+                differs |= self.stats.insert(*id, *stats) != Some(*stats);
+                reported.known += 1;
+            } else {
+                reported.unknown += 1;
+            }
+        }
+        self.sequence = self.sequence.wrapping_add(u64::from(differs));
+        reported
+    }
+
+    /// Compares every answer of a snapshot with the list: by key at and around every bound, by id, by
+    /// store, and in order, and what was reported.
     ///
     /// # Errors
     /// The first answer that differs.
@@ -229,7 +250,8 @@ impl Model {
             check_overlapping(snapshot, region, &regions)?;
         }
         self.check_locate(snapshot, b"")?;
-        self.check_locate(snapshot, &[0xff; 8])
+        self.check_locate(snapshot, &[0xff; 8])?;
+        stores::check(snapshot, &regions.iter().map(|(region, _)| region).collect::<Vec<_>>(), &self.stats)
     }
 
     /// Compares what a snapshot says about ranges, neighbours, epochs and groups of keys with the list. Slower than
@@ -239,7 +261,7 @@ impl Model {
     /// The first answer that differs.
     pub fn check_reads(&self, snapshot: &Snapshot) -> Result<(), String> {
         let regions = self.regions();
-        reads::check(snapshot, &regions.iter().map(|(region, _)| region).collect::<Vec<_>>())
+        reads::check(snapshot, &regions.iter().map(|(region, _)| region).collect::<Vec<_>>(), &self.stats)
     }
 
     fn check_locate(&self, snapshot: &Snapshot, key: &[u8]) -> Result<(), String> {

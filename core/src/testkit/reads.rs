@@ -1,19 +1,23 @@
 //! What a snapshot must answer about ranges, neighbours and epochs: each question put to a list of regions, key by key.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use super::stores;
 use crate::epoch::{EpochHalves, RegionEpoch};
 use crate::ids::RegionId;
 use crate::keys::KeyRange;
 use crate::meta::{EpochRefusal, Snapshot};
 use crate::region::Region;
+use crate::stats::Stats;
 
 /// The first answer that differs, if any. `regions` are those of the snapshot, in key order.
-pub(super) fn check(snapshot: &Snapshot, regions: &[&Region]) -> Result<(), String> {
+pub(super) fn check(snapshot: &Snapshot, regions: &[&Region], stats: &BTreeMap<RegionId, Stats>) -> Result<(), String> {
     let bounds: BTreeSet<&[u8]> = regions.iter().flat_map(|r| [r.start_key(), r.end_key().to_wire()]).collect();
     let bounds: Vec<&[u8]> = bounds.into_iter().collect();
     for range in ranges(&bounds) {
-        check_range(snapshot, regions, KeyRange::from_wire(&range.0, &range.1))?;
+        let range = KeyRange::from_wire(&range.0, &range.1);
+        check_range(snapshot, regions, range)?;
+        stores::check_sums(snapshot, regions, stats, range)?;
     }
     for region in regions {
         check_siblings(snapshot, regions, region)?;

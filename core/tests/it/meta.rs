@@ -33,6 +33,8 @@ struct Tally {
     published: u64,
     /// Holes that a destroy or a Raft snapshot left, and might leave.
     excused: u64,
+    /// Reports that said something new.
+    reports: u64,
     refused: BTreeMap<Objection, u64>,
     planted: BTreeMap<Fault, u64>,
 }
@@ -66,6 +68,9 @@ impl<'a> Run<'a> {
         } else {
             self.publish(permit, &right);
         }
+        if self.rng.u8(0..8) == 0 {
+            self.report();
+        }
         if self.rng.u8(0..32) == 0 {
             self.held.push((self.meta.snapshot(), self.model.clone()));
         }
@@ -98,6 +103,18 @@ impl<'a> Run<'a> {
         } else {
             self.publish(permit, &changeset);
         }
+    }
+
+    /// Sizes come in while permits are under way; no region changes by it.
+    fn report(&mut self) {
+        let stats = self.history.stats(&self.model);
+        let before = self.meta.snapshot();
+        assert_eq!(self.meta.report(stats.iter().copied()), self.model.report(&stats));
+        let after = self.meta.snapshot();
+        self.model.check(&after).unwrap_or_else(|difference| panic!("reported {stats:?}: {difference}"));
+        before.diff(&after, |before, after| panic!("reported, and {before:?} became {after:?}"));
+        assert_eq!(after.validate(), []);
+        self.tally.reports += u64::from(before.sequence() != after.sequence());
     }
 
     fn publish(&mut self, permit: Permit<'_>, changeset: &Changeset) {
@@ -142,7 +159,7 @@ fn random_histories_follow_the_model() {
     }
     println!("{tally:?}");
     // The histories are worth something only if they come everywhere.
-    assert!(tally.published > RUNS * STEPS as u64 / 2 && tally.excused > RUNS, "{tally:?}");
+    assert!(tally.published > RUNS * STEPS as u64 / 2 && tally.excused > RUNS && tally.reports > RUNS, "{tally:?}");
     for fault in Fault::ALL {
         let planted = tally.planted.get(&fault).copied().unwrap_or(0);
         let refused = tally.refused.get(&fault.objection()).copied().unwrap_or(0);
