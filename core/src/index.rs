@@ -28,7 +28,9 @@ mod versions;
 use std::fmt;
 
 use self::cursor::Regions;
+use self::edit::Edit;
 use self::ids::IdTree;
+use self::node::Totals;
 use self::own::{Editor, Garbage, Kept};
 use self::radix::{Radix, Value};
 pub(crate) use self::stores::Stores;
@@ -192,12 +194,12 @@ impl Index {
 
     /// The regions that start in `range`, counted, and their stats, added up.
     pub(crate) fn sums(&self, range: KeyRange<'_>) -> Sums {
-        let regions = self.starting_in(range);
-        let counted = Sums { regions: regions.len(), ..Sums::default() };
-        if self.len_of_stats() == 0 {
-            return counted;
+        let before = |end| self.trees.by_key.totals_before(end, &self.trees.stats);
+        if range.end <= EndKey::Finite(range.start) {
+            return Sums::default();
         }
-        regions.filter_map(|region| self.stats(region.id())).fold(counted, Sums::plus)
+        let Totals { regions, stats } = before(range.end).minus(before(EndKey::Finite(range.start)));
+        Sums { regions, size_bytes: stats.size_bytes, keys: stats.keys }
     }
 
     /// Calls `visit` for every region that differs between this version and a later one, in order of ids. O(changes).
@@ -238,6 +240,11 @@ impl IndexWriter {
     /// What no version uses any more, to be dropped where nobody waits. To be called after the version before was let go.
     pub(crate) fn collect(&mut self) -> Ripe {
         self.versions.collect()
+    }
+
+    /// As [`collect`](Self::collect), however many versions there are to look at.
+    pub(crate) fn collect_all(&mut self) -> Ripe {
+        self.versions.collect_all()
     }
 }
 
@@ -286,7 +293,8 @@ impl Next {
         self.follow(changes.clone());
         self.remove_what_moves(changes.clone());
         // Then what stays where it is, and what is new at last: a region is never put in while another covers its place.
-        let (by_key, by_id, editor) = (&mut self.trees.by_key, &mut self.trees.by_id, &mut self.editor);
+        let Trees { by_key, by_id, stats, .. } = &mut self.trees;
+        let editor = &mut self.editor;
         for region in changes.clone().filter_map(|(_, after)| after) {
             if let Some((_, born)) = by_id.get(region.id()) {
                 let kept = Kept::new(region.clone());
@@ -298,19 +306,22 @@ impl Next {
             if by_id.get(region.id()).is_none() {
                 let kept = Kept::new(region.clone());
                 by_id.insert(kept.share(), editor.version());
-                by_key.insert(kept, editor);
+                by_key.insert(kept, &mut Edit { editor, stats });
             }
         }
     }
 
     /// What leaves its start key goes first: another region of the same changeset may take it over.
     fn remove_what_moves<'c>(&mut self, changes: impl Iterator<Item = (RegionId, Option<&'c Region>)>) {
-        let Trees { by_key, by_id, .. } = &mut self.trees;
+        let Trees { by_key, by_id, stats, .. } = &mut self.trees;
         for (id, after) in changes {
             let Some((before, born)) = by_id.get(id) else { continue };
             if after.is_none_or(|after| after.start_key() != before.start_key()) {
-                by_key.remove(before.start_key(), born, &mut self.editor);
+                by_key.remove(before.start_key(), born, &mut Edit { editor: &mut self.editor, stats });
                 by_id.remove(id);
+            }
+            if after.is_none() {
+                stats.remove(id.get());
             }
         }
     }
@@ -320,9 +331,6 @@ impl Next {
         for (id, after) in changes {
             let before = self.trees.by_id.get(id).map(|(before, _)| before);
             self.trees.by_store.change(id, before, after);
-            if after.is_none() {
-                self.trees.stats.remove(id.get());
-            }
         }
     }
 
@@ -333,7 +341,7 @@ impl Next {
         let mut regions: Vec<Kept> = regions.into_iter().map(Kept::new).collect();
         self.trees.by_id = IdTree::build(&regions, self.editor.version());
         regions.sort_unstable_by(|left, right| left.start_key().cmp(right.start_key()));
-        let built = KeyTree::build(regions, &self.editor);
+        let built = KeyTree::build(regions, &Edit { editor: &mut self.editor, stats: &self.trees.stats });
         std::mem::replace(&mut self.trees.by_key, built).retire(&mut self.editor);
     }
 
@@ -348,11 +356,15 @@ impl Next {
 
     /// Takes in the stats of a region that is there; whether they differ from what was known.
     pub(crate) fn report(&mut self, id: RegionId, stats: Stats) -> bool {
-        let differs = self.trees.stats.get(id.get()) != Some(&stats);
-        if differs {
-            self.trees.stats.insert(id.get(), stats);
+        let before = self.trees.stats.get(id.get()).copied();
+        let Some((region, _)) = self.trees.by_id.get(id) else { return false };
+        if before == Some(stats) {
+            return false;
         }
-        differs
+        let gain = Totals::of_region(Some(&stats)).minus(Totals::of_region(before.as_ref()));
+        self.trees.by_key.count(region.start_key(), gain, &mut self.editor);
+        self.trees.stats.insert(id.get(), stats);
+        true
     }
 }
 

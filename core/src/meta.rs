@@ -149,6 +149,16 @@ impl StoreMeta {
         ReadHandle::new(self.shared.clone())
     }
 
+    /// Frees the memory of states that nobody holds any more.
+    ///
+    /// Letting go of a snapshot is no more than lowering a count; the memory behind it is freed by the next publication. A
+    /// map that changes seldom and whose readers hold snapshots for long may call this from a timer. O(states that are
+    /// held, and what is freed), the freeing outside the writers' lock.
+    pub fn reclaim(&self) {
+        let unused = self.writers.lock().reclaim();
+        drop(unused);
+    }
+
     /// Checks a changeset against the current root and reserves what it touches.
     ///
     /// Costs O(changes log regions), and for each permit that is under way O(changes log regions of that permit), all of it

@@ -90,6 +90,12 @@ impl Region {
         prefetch::lines(self.buffer.as_ptr().cast(), PREFETCH_BYTES);
     }
 
+    /// How many handles there are.
+    #[cfg(test)]
+    pub(crate) fn holders(&self) -> usize {
+        ThinArc::strong_count(&self.buffer)
+    }
+
     /// Whether both handles share one allocation (I6).
     #[must_use]
     pub fn same_buffer(&self, other: &Self) -> bool {

@@ -9,7 +9,18 @@ pub struct Stats {
     pub keys: u64,
 }
 
-/// Regions, and what was reported of them, added up. A sum that no longer fits stays at the largest number.
+/// What a region counts for in a sum at most, so that no sum overflows.
+const COUNTABLE_MAX: u64 = 1 << 40;
+
+impl Stats {
+    /// As they count in a sum.
+    pub(crate) fn countable(self) -> Self {
+        Self { size_bytes: self.size_bytes.min(COUNTABLE_MAX), keys: self.keys.min(COUNTABLE_MAX) }
+    }
+}
+
+/// Regions, and what was reported of them, added up. A region counts for 2^40 bytes and keys at most, which is far above
+/// what any region can hold.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Sums {
     /// The number of regions, also of those that nothing was reported of.
@@ -18,15 +29,4 @@ pub struct Sums {
     pub size_bytes: u64,
     /// Approximate number of their keys.
     pub keys: u64,
-}
-
-impl Sums {
-    /// With one more region's stats. It does not count the region.
-    pub(crate) fn plus(self, stats: Stats) -> Self {
-        Self {
-            size_bytes: self.size_bytes.saturating_add(stats.size_bytes),
-            keys: self.keys.saturating_add(stats.keys),
-            ..self
-        }
-    }
 }

@@ -7,14 +7,17 @@ use super::edit::MIN;
 use super::heads::WIDTH;
 use super::node::{Child, Totals};
 use super::own::ChildRef;
+use super::radix::Radix;
 use super::slots::{Keyed, key_at};
 use crate::ids::{RegionId, StoreId};
 use crate::peer::PeerClass;
 
+use crate::stats::Stats;
+
 impl Index {
     /// Panics, and says where, if a tree is not as it should be or the two indexes disagree.
     pub(crate) fn check(&self) {
-        check_node(self.trees.by_key.root(), None);
+        check_node(self.trees.by_key.root(), None, &self.trees.stats);
         self.trees.by_id.check();
         assert_eq!(self.len(), self.len_by_key(), "I11: the two indexes have different lengths");
         let mut last: Option<&[u8]> = None;
@@ -82,7 +85,7 @@ fn collect(node: &Child, nodes: &mut HashSet<*const ()>) {
 }
 
 /// Returns the height.
-fn check_node(node: &Child, parent: Option<usize>) -> usize {
+fn check_node(node: &Child, parent: Option<usize>, stats: &Radix<Stats>) -> usize {
     assert!(node.len() <= WIDTH);
     assert!(parent.is_none() || node.len() >= MIN, "a node of {} entries", node.len());
     match node.get() {
@@ -99,10 +102,11 @@ fn check_node(node: &Child, parent: Option<usize>) -> usize {
             assert!(branch.len() >= 2);
             check_heads(&branch.heads, &branch.children);
             let children = branch.children.iter().flatten();
-            let heights: Vec<usize> = children.map(|child| check_node(child, Some(branch.len()))).collect();
+            let heights: Vec<usize> = children.map(|child| check_node(child, Some(branch.len()), stats)).collect();
             assert!(heights.iter().all(|height| *height == heights[0]), "leaves of different depth");
             for at in 0..WIDTH {
-                assert_eq!(branch.totals[at], branch.child(at).map_or(Totals::default(), Child::totals));
+                let expected = branch.child(at).map_or(Totals::default(), |child| child.totals(stats));
+                assert_eq!(branch.totals_at(at), expected);
             }
             heights[0] + 1
         }

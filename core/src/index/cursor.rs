@@ -91,11 +91,9 @@ impl<'a> Cursor<'a> {
     /// One level down, towards the region of rank `self.at` below this branch.
     fn enter(&mut self, branch: &'a Branch) -> Option<&'a Child> {
         let mut child = 0;
-        for below in branch.totals.iter().take(branch.len().saturating_sub(1)) {
-            if self.at < below.regions {
-                break;
-            }
-            self.at -= below.regions;
+        for regions in branch.regions.iter().take(branch.len().saturating_sub(1)) {
+            let Some(behind) = self.at.checked_sub(*regions as usize) else { break };
+            self.at = behind;
             child += 1;
         }
         self.push(branch, child);

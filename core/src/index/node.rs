@@ -4,20 +4,40 @@
 //! made, and copies the others, so that within one changeset a node is copied once.
 
 use super::heads::{Guess, Heads, WIDTH};
-use super::own::{self, ChildRef, Editor, Kept, Node};
+use super::own::{self, ChildRef, Kept, Node};
+use super::radix::Radix;
 use super::slots::{self, Keyed, Slots, key_at};
 use crate::prefetch;
 use crate::region::Region;
+use crate::stats::Stats;
 
-/// What is below a node, added up.
+/// What is below a node, or below some of its entries, added up.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(super) struct Totals {
     pub(super) regions: usize,
+    pub(super) stats: Stats,
 }
 
-impl std::iter::Sum for Totals {
-    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
-        all.fold(Self::default(), |sum, one| Self { regions: sum.regions + one.regions })
+impl Totals {
+    /// One region, of which `stats` were reported.
+    pub(super) fn of_region(stats: Option<&Stats>) -> Self {
+        Self { regions: 1, stats: stats.map_or(Stats::default(), |stats| stats.countable()) }
+    }
+
+    pub(super) fn plus(self, other: Self) -> Self {
+        let Stats { size_bytes, keys } = other.stats;
+        // No sum of countable stats is near the largest number, and a difference is undone by what it is added to.
+        let stats = Stats {
+            size_bytes: self.stats.size_bytes.wrapping_add(size_bytes),
+            keys: self.stats.keys.wrapping_add(keys),
+        };
+        Self { regions: self.regions.wrapping_add(other.regions), stats }
+    }
+
+    pub(super) fn minus(self, other: Self) -> Self {
+        let Stats { size_bytes, keys } = other.stats;
+        let negative = Stats { size_bytes: size_bytes.wrapping_neg(), keys: keys.wrapping_neg() };
+        self.plus(Self { regions: other.regions.wrapping_neg(), stats: negative })
     }
 }
 
@@ -40,7 +60,10 @@ pub(super) struct Leaf {
 pub(super) struct Branch {
     pub(super) heads: Heads,
     pub(super) children: Slots<Child>,
-    pub(super) totals: [Totals; WIDTH],
+    /// How many regions are below each child.
+    pub(super) regions: [u32; WIDTH],
+    /// What was reported of them, added up.
+    pub(super) stats: [Stats; WIDTH],
 }
 
 // SAFETY: plain numbers, and slots of `Kept` and `Child`.
@@ -109,6 +132,15 @@ impl Leaf {
         self.heads.position(key, &self.regions)
     }
 
+    /// The regions in front of a position, and what was reported of them.
+    pub(super) fn totals_before(&self, position: usize, stats: &Radix<Stats>) -> Totals {
+        let regions = self.regions.iter().take(position).flatten();
+        if stats.weight() == 0 {
+            return Totals { regions: regions.count(), stats: Stats::default() };
+        }
+        regions.fold(Totals::default(), |sum, region| sum.plus(Totals::of_region(stats.get(region.id().get()))))
+    }
+
     /// Looks anew whether the region at a position touches its neighbours.
     pub(super) fn relink_at(&mut self, at: usize) {
         for left in at.saturating_sub(1)..=at {
@@ -169,10 +201,31 @@ impl Links {
 }
 
 impl Branch {
-    pub(super) fn new(children: Slots<Child>) -> Self {
+    pub(super) fn new(children: Slots<Child>, stats: &Radix<Stats>) -> Self {
         let heads = Heads::of(&children);
-        let totals = children.each_ref().map(|child| child.as_ref().map_or(Totals::default(), Child::totals));
-        Self { heads, children, totals }
+        let mut branch = Self { heads, children, regions: [0; WIDTH], stats: [Stats::default(); WIDTH] };
+        for at in 0..branch.len() {
+            branch.measure(at, stats);
+        }
+        branch
+    }
+
+    /// Adds up anew what is below a child.
+    pub(super) fn measure(&mut self, at: usize, stats: &Radix<Stats>) {
+        let totals = self.child(at).map_or(Totals::default(), |child| child.totals(stats));
+        self.set_totals(at, totals);
+    }
+
+    pub(super) fn totals_at(&self, at: usize) -> Totals {
+        let regions = self.regions.get(at).copied().unwrap_or(0) as usize;
+        Totals { regions, stats: self.stats.get(at).copied().unwrap_or_default() }
+    }
+
+    pub(super) fn set_totals(&mut self, at: usize, totals: Totals) {
+        if let (Some(regions), Some(stats)) = (self.regions.get_mut(at), self.stats.get_mut(at)) {
+            // A subtree of more than four billion regions does not fit into memory.
+            (*regions, *stats) = (totals.regions as u32, totals.stats);
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -198,9 +251,17 @@ impl Branch {
         self.heads.position(key, &self.children).saturating_sub(1)
     }
 
+    /// How many regions lie below the children in front of a position.
+    #[inline]
+    pub(super) fn regions_before(&self, at: usize) -> usize {
+        // Without a branch on the position.
+        let counts = self.regions.iter().enumerate().map(|(place, regions)| if place < at { *regions } else { 0 });
+        counts.sum::<u32>() as usize
+    }
+
     /// What lies below the children in front of a position.
     pub(super) fn totals_before(&self, at: usize) -> Totals {
-        self.totals.iter().take(at).copied().sum()
+        (0..at).fold(Totals::default(), |sum, at| sum.plus(self.totals_at(at)))
     }
 }
 
@@ -218,21 +279,20 @@ impl Child {
         }
     }
 
-    pub(super) fn totals(&self) -> Totals {
+    /// How many regions are below.
+    pub(super) fn regions(&self) -> usize {
         match self.get() {
-            ChildRef::Leaf(leaf) => Totals { regions: leaf.len() },
+            ChildRef::Leaf(leaf) => leaf.len(),
+            ChildRef::Branch(branch) => branch.regions_before(WIDTH),
+        }
+    }
+
+    pub(super) fn totals(&self, stats: &Radix<Stats>) -> Totals {
+        match self.get() {
+            ChildRef::Leaf(leaf) => leaf.totals_before(WIDTH, stats),
             ChildRef::Branch(branch) => branch.totals_before(WIDTH),
         }
     }
-}
-
-/// A leaf of regions, or a branch above nodes.
-pub(super) fn make_leaf(regions: Slots<Kept>, editor: &Editor) -> Child {
-    editor.leaf(Leaf::new(regions))
-}
-
-pub(super) fn make_branch(children: Slots<Child>, editor: &Editor) -> Child {
-    editor.branch(Branch::new(children))
 }
 
 impl Keyed for Kept {

@@ -532,3 +532,35 @@ fn the_stores_of_unchanged_peers_are_not_touched() {
     assert!((5..=7).contains(&touched), "a new region touched {touched} nodes of three stores");
     pair.index.check();
 }
+
+/// I9: what no living version uses is freed, also what came and went while an old version was held; the old version keeps
+/// what it uses itself.
+#[test]
+fn a_held_version_keeps_its_own_memory_and_no_other() {
+    let mut pair = Pair::default();
+    let bounds = |id: u64| (vec![id as u8], vec![id as u8 + 1]);
+    let version = |id: u64| region(id, &bounds(id).0, &bounds(id).1);
+    let all: Vec<_> = (1..200).map(version).collect();
+    let change = |region: &Region| (region.id(), Some(region.clone()));
+    pair.apply(&all.iter().map(change).collect::<Vec<_>>());
+    let held = pair.now.clone();
+    let passing: Vec<Region> = (0..50).map(|_| version(7)).collect();
+    passing.iter().for_each(|region| pair.apply(&[change(region)]));
+    // The handle here, and the twin's two of the newest one.
+    let (last, gone) = passing.split_last().unwrap();
+    assert!(gone.iter().all(|region| region.holders() == 1), "a version in between keeps memory");
+    assert_eq!(last.holders(), 1 + 2 + 1);
+    // Here, in the twin twice, in the held twin twice, and in the index once for all versions.
+    assert_eq!(all[6].holders(), 1 + 2 + 1);
+    held.compare();
+    drop(held);
+    drop(pair.writer.collect_all());
+    assert_eq!(all[6].holders(), 1, "the version has ended");
+    assert_eq!(all[8].holders(), 1 + 2 + 1);
+    let now = pair.now.clone();
+    drop(pair);
+    now.compare();
+    assert_eq!(all[8].holders(), 1 + 2 + 1, "a version outlives its writer");
+    drop(now);
+    assert!(all.iter().chain(&passing).all(|region| region.holders() == 1), "all memory goes with the last version");
+}

@@ -1,13 +1,16 @@
 //! [`KeyTree`]: the regions of one version, ordered by start key. Reading it, and the two ends of an edit.
 
 use super::cursor::Regions;
+use super::edit::Edit;
 use super::heads::WIDTH;
-use super::node::{Branch, Child, Leaf, make_branch, make_leaf};
+use super::node::{Branch, Child, Leaf, Totals};
 use super::own::{ChildRef, Editor, Kept};
+use super::radix::Radix;
 use super::slots;
 use crate::ids::Sequence;
 use crate::keys::{EndKey, KeyRange};
 use crate::region::Region;
+use crate::stats::Stats;
 
 /// Levels of branches. With at least eight children in each, 12 of them hold more regions than memory can.
 pub(super) const HEIGHT_MAX: usize = 12;
@@ -57,16 +60,17 @@ impl Path {
 
 impl KeyTree {
     pub(super) fn empty(editor: &Editor) -> Self {
-        Self { root: make_leaf(slots::empty(), editor) }
+        Self { root: editor.leaf(Leaf::new(slots::empty())) }
     }
 
     /// A tree of regions that come in key order, in nodes as full as can be. O(regions), and much cheaper than inserting.
-    pub(super) fn build(regions: Vec<Kept>, editor: &Editor) -> Self {
-        let leaf = |regions: Vec<Kept>| make_leaf(slots::fill(regions), editor);
+    pub(super) fn build(regions: Vec<Kept>, edit: &Edit<'_>) -> Self {
+        let editor = &*edit.editor;
+        let leaf = |regions: Vec<Kept>| editor.leaf(Leaf::new(slots::fill(regions)));
         let mut nodes: Vec<Child> = chunks(regions).into_iter().map(leaf).collect();
         while nodes.len() > 1 {
-            let branches = chunks(nodes).into_iter().map(|children| make_branch(slots::fill(children), editor));
-            nodes = branches.collect();
+            let branch = |children: Vec<Child>| editor.branch(Branch::new(slots::fill(children), edit.stats));
+            nodes = chunks(nodes).into_iter().map(branch).collect();
         }
         nodes.pop().map_or_else(|| Self::empty(editor), |root| Self { root })
     }
@@ -92,7 +96,7 @@ impl KeyTree {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.root.totals().regions
+        self.root.regions()
     }
 
     /// The region that owns `key`.
@@ -133,7 +137,7 @@ impl KeyTree {
         let mut node = &self.root;
         while let ChildRef::Branch(branch) = node.get() {
             let at = in_branch(branch, key);
-            place.rank += branch.totals_before(at).regions;
+            place.rank += branch.regions_before(at);
             place.path.push(at);
             node = branch.child(at)?;
         }
@@ -179,31 +183,65 @@ impl KeyTree {
         Regions::new(self, rank..self.len().max(rank)).next()
     }
 
+    /// What begins before an end, added up. O(log regions).
+    pub(super) fn totals_before(&self, end: EndKey<'_>, stats: &Radix<Stats>) -> Totals {
+        let EndKey::Finite(key) = end else { return self.root.totals(stats) };
+        let Place { path, floor, .. } = self.place(key);
+        let begins_there = floor.is_some_and(|floor| floor.start_key() == key);
+        let path = if begins_there { path.to_floor() } else { path };
+        let (mut node, mut totals) = (&self.root, Totals::default());
+        for &step in path.steps() {
+            match node.get() {
+                ChildRef::Leaf(leaf) => totals = totals.plus(leaf.totals_before(step.into(), stats)),
+                ChildRef::Branch(branch) => {
+                    totals = totals.plus(branch.totals_before(step.into()));
+                    node = branch.child(step.into()).unwrap_or(node);
+                }
+            }
+        }
+        totals
+    }
+
     /// Puts in a region whose start key is free.
-    pub(super) fn insert(&mut self, region: Kept, editor: &mut Editor) {
+    pub(super) fn insert(&mut self, region: Kept, edit: &mut Edit<'_>) {
         let path = self.place(region.start_key()).path;
-        if let Some(right) = self.root.insert(path.steps(), region, editor) {
-            self.root = make_branch(slots::fill([self.root.share(), right]), editor);
+        let totals = Totals::of_region(edit.stats.get(region.id().get()));
+        if let Some(right) = self.root.insert(path.steps(), region, totals, edit) {
+            let children = slots::fill([self.root.share(), right]);
+            self.root = edit.editor.branch(Branch::new(children, edit.stats));
         }
     }
 
-    /// Puts another version in the place of the region with the same start key, which came with the version `born`.
+    /// Puts another version in the place of the region with the same start key and id, which came with the version `born`.
     pub(super) fn replace(&mut self, region: Kept, born: Sequence, editor: &mut Editor) {
-        let Place { path, floor, .. } = self.place(region.start_key());
-        if floor.is_some_and(|floor| floor.start_key() == region.start_key()) {
-            let before = self.root.replace(path.to_floor().steps(), region, editor);
+        if let Some(path) = self.path_to(region.start_key()) {
+            let before = self.root.replace(path.steps(), region, editor);
             before.into_iter().for_each(|before| editor.retire_region(before, born));
         }
     }
 
     /// Takes out the region that starts at a key, and which came with the version `born`.
-    pub(super) fn remove(&mut self, start_key: &[u8], born: Sequence, editor: &mut Editor) {
+    pub(super) fn remove(&mut self, start_key: &[u8], born: Sequence, edit: &mut Edit<'_>) {
         let Place { path, floor, .. } = self.place(start_key);
-        if floor.is_some_and(|floor| floor.start_key() == start_key) {
-            let region = self.root.remove(path.to_floor().steps(), editor);
-            region.into_iter().for_each(|region| editor.retire_region(region, born));
-            self.root.shrink(editor);
+        if let Some(floor) = floor.filter(|floor| floor.start_key() == start_key) {
+            let totals = Totals::of_region(edit.stats.get(floor.id().get()));
+            let region = self.root.remove(path.to_floor().steps(), totals, edit);
+            region.into_iter().for_each(|region| edit.editor.retire_region(region, born));
+            self.root.shrink(edit.editor);
         }
+    }
+
+    /// Lets the region that starts at a key count for `gain` more.
+    pub(super) fn count(&mut self, start_key: &[u8], gain: Totals, editor: &mut Editor) {
+        if let Some(path) = self.path_to(start_key) {
+            self.root.count(path.steps(), gain, editor);
+        }
+    }
+
+    /// The way to the region that starts at a key.
+    fn path_to(&self, start_key: &[u8]) -> Option<Path> {
+        let Place { path, floor, .. } = self.place(start_key);
+        floor.filter(|floor| floor.start_key() == start_key).map(|_| path.to_floor())
     }
 }
 

@@ -62,6 +62,16 @@ impl<L> Versions<L> {
         ripe
     }
 
+    /// As [`collect`](Self::collect), of all versions. O(versions).
+    pub(super) fn collect_all(&mut self) -> Ripe {
+        let mut ripe = Ripe(Vec::new());
+        // From the newest on, so that what is handed down to an older version is looked at with it.
+        for at in (0..self.living.len()).rev() {
+            self.look_at(at, &mut ripe);
+        }
+        ripe
+    }
+
     /// Whether a version has ended. If it has, it is gone.
     fn look_at(&mut self, at: usize, ripe: &mut Ripe) -> bool {
         let is_newest = at + 1 >= self.living.len();

@@ -159,6 +159,10 @@ impl Writers {
         (published, Unused { _ripe: ripe, _forgotten: forgotten })
     }
 
+    pub(super) fn reclaim(&mut self) -> Ripe {
+        self.index.collect_all()
+    }
+
     /// Checks everything that can be checked; after this the changeset can be published until it is released.
     pub(super) fn reserve(
         &mut self,

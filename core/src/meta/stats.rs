@@ -58,8 +58,7 @@ impl Snapshot {
     }
 
     /// The number of regions that start in `range`, and what was reported of them, added up. One that starts before the
-    /// range and reaches into it does not count, so that the sums of ranges that touch add up. O(regions that start there)
-    /// once something was reported, O(log regions) before; no allocation.
+    /// range and reaches into it does not count, so that the sums of ranges that touch add up. O(log regions); no allocation.
     #[must_use]
     pub fn sums(&self, range: KeyRange<'_>) -> Sums {
         self.index().sums(range)
