@@ -109,7 +109,7 @@ pub use admin::{
     FinishFlashback, LogEntry, Outcome, PeerChange, PrepareFlashback, PrepareMerge, ProposalError, RollbackMerge,
     Split, SplitChild, SplitRequest, TargetSeen, TransferLeader, Verdict, VerifyHash, WitnessSwitch,
 };
-pub use codec::{DecodeError, ENVELOPE_BYTES, FORMAT_VERSION, Record, RecordKind};
+pub use codec::{ADMIN_BYTES_MAX, AdminCodecError, DecodeError, ENVELOPE_BYTES, FORMAT_VERSION, Record, RecordKind};
 pub use epoch::{AdminKind, EpochHalves, EpochOverflow, EpochRule, RegionEpoch};
 pub use ids::{ClusterId, LogIndex, PeerId, RegionId, Sequence, StoreId, Term};
 pub use index::Entry;
