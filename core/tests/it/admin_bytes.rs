@@ -1,0 +1,129 @@
+//! The wire form of the admin commands: what goes in comes out, and hostile bytes are a typed error or a request that this
+//! library could have written (I10).
+
+use regionmeta::{
+    ADMIN_BYTES_MAX, AdminCodecError, AdminCommand, AdminHeader, AdminKind, AdminRequest, ComputeHash, RegionEpoch,
+};
+
+use crate::admin::World;
+use crate::{alloc, seed};
+
+/// What an error may allocate for its text, whatever the input.
+const ERROR_TEXT_BYTES: u64 = 4096;
+
+/// At least one request of every kind, as random histories make them.
+fn requests() -> Vec<AdminRequest> {
+    let seed = seed::seed();
+    println!("admin_bytes: REGIONMETA_SEED={seed}");
+    let mut world = World::new(seed);
+    let requests: Vec<_> = (0..1500).map(|_| world.request_and_go_on()).collect();
+    for kind in AdminKind::ALL {
+        assert!(requests.iter().any(|request| request.command.kind() == kind), "no {kind:?}");
+    }
+    requests
+}
+
+/// One of each kind: the longest, so that most fields are there.
+fn longest() -> Vec<AdminRequest> {
+    let all = requests();
+    let bytes = |request: &&AdminRequest| request.encode().unwrap().len();
+    let longest = |kind| all.iter().filter(|request| request.command.kind() == kind).max_by_key(bytes).unwrap().clone();
+    AdminKind::ALL.into_iter().map(longest).collect()
+}
+
+/// Decodes hostile bytes; what is accepted must survive being encoded and decoded again.
+fn assert_harmless(bytes: &[u8], damage: &str) {
+    let (allocated, found) = alloc::count(|| AdminRequest::decode(bytes));
+    let allowed = 16 * bytes.len() as u64 + ERROR_TEXT_BYTES;
+    assert!(allocated.bytes <= allowed, "{damage} of {} bytes: {allocated:?}", bytes.len());
+    if let Ok(request) = found {
+        assert_eq!(AdminRequest::decode(&request.encode().unwrap()), Ok(request), "{damage}");
+    }
+}
+
+#[test]
+fn every_request_survives_the_way_to_bytes_and_back() {
+    for request in requests() {
+        let bytes = request.encode().unwrap();
+        assert_eq!(AdminRequest::decode(&bytes).as_ref(), Ok(&request));
+        assert_eq!(request.encode().unwrap(), bytes, "equal requests, equal bytes");
+    }
+}
+
+#[test]
+fn every_truncation_and_every_flipped_bit_decodes_or_errs() {
+    for request in longest() {
+        let mut bytes = request.encode().unwrap();
+        for length in 0..bytes.len() {
+            assert_harmless(&bytes[..length], "truncation");
+            assert_harmless(&bytes[bytes.len() - length..], "beheading");
+        }
+        for bit in 0..bytes.len() * 8 {
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            assert_harmless(&bytes, "bit flip");
+            bytes[bit / 8] ^= 1 << (bit % 8);
+        }
+    }
+}
+
+#[test]
+fn random_damage_decodes_or_errs() {
+    let mut rng = seed::rng("random_damage_decodes_or_errs");
+    for request in longest() {
+        let bytes = request.encode().unwrap();
+        for _ in 0..2_000 {
+            let mut damaged = bytes.clone();
+            for _ in 0..rng.usize(1..=6) {
+                let at = rng.usize(0..damaged.len());
+                damaged[at] = rng.choice([0, 1, 2, 4, 0x7f, 0x80, 0xff]).unwrap();
+            }
+            assert_harmless(&damaged, "random bytes");
+        }
+    }
+}
+
+/// Every type number: fourteen are known, and a known one does not take the fields of another.
+#[test]
+fn an_unknown_type_and_a_foreign_field_are_refused() {
+    for request in longest() {
+        let bytes = request.encode().unwrap();
+        let kind = request.command.kind();
+        for at in (0..bytes.len()).filter(|&at| bytes[at] == kind as u8) {
+            let decode = |number| {
+                let mut changed = bytes.clone();
+                changed[at] = number;
+                AdminRequest::decode(&changed)
+            };
+            // The byte is the type if a number that no type has is refused as one.
+            if !matches!(decode(99), Err(AdminCodecError::UnknownKind { number: 99, .. })) {
+                continue;
+            }
+            for number in 0..=u8::MAX {
+                let is_known = AdminKind::ALL.iter().any(|kind| *kind as u8 == number);
+                let is_unknown = matches!(decode(number), Err(AdminCodecError::UnknownKind { .. }));
+                assert_eq!(is_unknown, !is_known, "{number}");
+            }
+            let foreign = decode(AdminKind::FinishFlashback as u8);
+            match kind {
+                AdminKind::FinishFlashback => assert!(foreign.is_ok()),
+                _ => assert!(matches!(foreign, Err(AdminCodecError::UnexpectedField { .. })), "{kind:?}: {foreign:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_request_has_a_longest_length() {
+    let header = AdminHeader::new(1.into(), RegionEpoch::INITIAL);
+    let request =
+        |bytes| AdminRequest { header, command: AdminCommand::ComputeHash(ComputeHash { context: vec![1; bytes] }) };
+    assert!(request(ADMIN_BYTES_MAX - 1024).encode().is_ok());
+    assert!(matches!(request(ADMIN_BYTES_MAX).encode(), Err(AdminCodecError::TooLong { .. })));
+    assert!(matches!(request(ADMIN_BYTES_MAX + 1).encode(), Err(AdminCodecError::TooLong { .. })));
+    let (allocated, found) = {
+        let bytes = vec![0; ADMIN_BYTES_MAX + 1];
+        alloc::count(|| AdminRequest::decode(&bytes))
+    };
+    assert!(matches!(found, Err(AdminCodecError::TooLong { .. })));
+    assert_eq!(allocated.bytes, 0);
+}
