@@ -2,7 +2,8 @@
 //! library could have written (I10).
 
 use regionmeta::{
-    ADMIN_BYTES_MAX, AdminCodecError, AdminCommand, AdminHeader, AdminKind, AdminRequest, ComputeHash, RegionEpoch,
+    ADMIN_BYTES_MAX, AdminCodecError, AdminCommand, AdminHeader, AdminKind, AdminRequest, BatchSplit, ComputeHash,
+    RegionEpoch, SplitRequest,
 };
 
 use crate::admin::World;
@@ -80,6 +81,40 @@ fn random_damage_decodes_or_errs() {
             assert_harmless(&damaged, "random bytes");
         }
     }
+}
+
+/// A table of fields that claims to be shorter than its own header passes the verifier. Counting its fields, as the runtime
+/// offers to, subtracted past zero: a panic in a debug build, a huge number in a release build.
+#[test]
+fn a_field_table_shorter_than_its_header_is_harmless() {
+    let request = SplitRequest { split_key: b"m".into(), new_region_id: 2.into(), new_peer_ids: vec![3.into()] };
+    let command = AdminCommand::BatchSplit(BatchSplit { requests: vec![request], right_derive: true });
+    let header = AdminHeader::new(1.into(), RegionEpoch::INITIAL);
+    let bytes = AdminRequest { header, command }.encode().unwrap();
+    for at in 0..bytes.len() - 1 {
+        for length in 0..4 {
+            let mut short = bytes.clone();
+            short[at..at + 2].copy_from_slice(&[length, 0]);
+            assert_harmless(&short, "short field table");
+        }
+    }
+}
+
+/// A replica that ignored a field of a later version would come to another result than one that knows it.
+#[test]
+fn a_field_of_a_later_version_is_refused() {
+    let command = AdminCommand::ComputeHash(ComputeHash { context: b"c".to_vec() });
+    let header = AdminHeader { term: 6.into(), flashback: true, ..AdminHeader::new(1.into(), RegionEpoch::INITIAL) };
+    let bytes = AdminRequest { header, command }.encode().unwrap();
+    // The request's own table of fields lies where its root points back to; it lists five, and a sixth is claimed.
+    let number = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+    let root = number(0) as usize;
+    let table = root.wrapping_sub(number(root) as i32 as usize);
+    assert_eq!(bytes[table], 4 + 2 * 5);
+    let mut later = bytes.clone();
+    later[table] += 2;
+    let found = AdminRequest::decode(&later);
+    assert!(matches!(found, Err(AdminCodecError::UnknownField { table: "request", .. })), "{found:?}");
 }
 
 /// Every type number: fourteen are known, and a known one does not take the fields of another.
