@@ -3,7 +3,7 @@
 
 use regionmeta::{
     ADMIN_BYTES_MAX, AdminCodecError, AdminCommand, AdminHeader, AdminKind, AdminRequest, BatchSplit, ComputeHash,
-    RegionEpoch, SplitRequest,
+    KeyRange, Peer, PrepareMerge, RegionDraft, RegionEpoch, RegionError, SplitRequest,
 };
 
 use crate::admin::World;
@@ -98,6 +98,24 @@ fn a_field_table_shorter_than_its_header_is_harmless() {
             assert_harmless(&short, "short field table");
         }
     }
+}
+
+/// The accessors of a region stand in for what they do not know, so a region inside a command is checked before it is copied.
+#[test]
+fn unknown_peer_flags_inside_a_carried_region_are_refused() {
+    let witness = |id: u64| Peer { is_witness: true, ..Peer::learner(id.into(), id.into()) };
+    let peers = vec![witness(1), witness(2), witness(3)];
+    let range = KeyRange::from_wire(b"m", b"");
+    let target = RegionDraft::new(2.into(), range, RegionEpoch::INITIAL, peers).build().unwrap();
+    let command = AdminCommand::PrepareMerge(PrepareMerge { target, min_index: 9.into() });
+    let mut bytes =
+        AdminRequest { header: AdminHeader::new(1.into(), RegionEpoch::INITIAL), command }.encode().unwrap();
+    let flags = bytes.windows(7).position(|window| window == [3, 0, 0, 0, 5, 5, 5]).unwrap() + 4;
+    bytes[flags] = 0x45;
+    let found = AdminRequest::decode(&bytes);
+    let cause = RegionError::UnknownPeerFlags { region: 2.into(), peer: 1.into(), flags: 0x45 };
+    let (region, kind, field) = (1.into(), AdminKind::PrepareMerge, "merge_target");
+    assert_eq!(found, Err(AdminCodecError::Region { region, kind, field, cause }));
 }
 
 /// A replica that ignored a field of a later version would come to another result than one that knows it.
