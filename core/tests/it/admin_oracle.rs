@@ -3,6 +3,7 @@
 
 use regionmeta::{
     AdminCommand, AdminHeader, ChangeKind, EndKey, Peer, PeerChange, PeerRole, PeerState, RegionRef, SplitRequest,
+    WitnessSwitch,
 };
 
 /// Role letters: Voter, Learner, Incoming, Demoting.
@@ -84,7 +85,7 @@ impl Plain {
     }
 }
 
-/// What the command leaves behind on `store`, in any order; `None` if it is refused.
+/// What the command leaves behind on `store`, in the order of the outcome's records; `None` if it is refused.
 pub(crate) fn expect(
     command: &AdminCommand,
     header: &AdminHeader,
@@ -92,23 +93,42 @@ pub(crate) fn expect(
     store: u64,
     entry: u64,
 ) -> Option<Vec<Plain>> {
-    if header.region_id.get() != region.id || !epoch_fits(command, header, region) {
-        return None;
-    }
-    let is_flashback = matches!(command, AdminCommand::PrepareFlashback(_) | AdminCommand::FinishFlashback(_));
-    if !is_flashback && header.flashback != region.flashback.is_some() {
-        return None;
-    }
     use AdminCommand as C;
+    if !is_for(command, header, region) {
+        return None;
+    }
+    let new = match command {
+        C::Split(split) => return split_up(region, std::slice::from_ref(&split.request), split.right_derive),
+        C::BatchSplit(split) => return split_up(region, &split.requests, split.right_derive),
+        C::CommitMerge(merge) => return absorb(region, &Plain::of(merge.source.as_ref()), merge.commit.get()),
+        C::CompactLog(command) if command.compact.index.get() >= entry => return None,
+        C::CompactLog(_) | C::TransferLeader(_) | C::ComputeHash(_) | C::VerifyHash(_) => return Some(vec![]),
+        C::PrepareMerge(merge) => prepare(region, &Plain::of(merge.target.as_ref()), merge.min_index.get(), entry)?,
+        C::BatchSwitchWitness(command) => switch(region, &command.switches, store)?,
+        other => simple_effect(other, region, store)?,
+    };
+    new.well_formed().then(|| vec![new])
+}
+
+/// Region, epoch, flashback, state.
+fn is_for(command: &AdminCommand, header: &AdminHeader, region: &Plain) -> bool {
+    use AdminCommand as C;
+    let is_flashback = matches!(command, C::PrepareFlashback(_) | C::FinishFlashback(_));
     let harmless = matches!(command, C::CompactLog(_) | C::TransferLeader(_) | C::ComputeHash(_) | C::VerifyHash(_));
     let in_state = match region.state {
         PeerState::Normal => !matches!(command, C::RollbackMerge(_)),
         PeerState::Merging => harmless || matches!(command, C::RollbackMerge(_)),
         _ => false,
     };
-    if !in_state {
-        return None;
-    }
+    header.region_id.get() == region.id
+        && epoch_fits(command, header, region)
+        && (is_flashback || header.flashback == region.flashback.is_some())
+        && in_state
+}
+
+/// The commands that change a field or two.
+fn simple_effect(command: &AdminCommand, region: &Plain, store: u64) -> Option<Plain> {
+    use AdminCommand as C;
     let mut new = region.clone();
     match command {
         C::ChangePeer(change) => {
@@ -122,35 +142,6 @@ pub(crate) fn expect(
             new.epoch.0 += several_changes(&mut new.peers, &command.changes)?;
             remove_own(region, &mut new, store);
         }
-        C::Split(split) => return split_up(region, std::slice::from_ref(&split.request), split.right_derive),
-        C::BatchSplit(split) => return split_up(region, &split.requests, split.right_derive),
-        C::PrepareMerge(merge) => {
-            let target = Plain::of(merge.target.as_ref());
-            let fits = region.beside(&target) && region.places() == target.places() && !region.is_joint();
-            if !fits || target.state != PeerState::Normal || merge.min_index.get() > entry {
-                return None;
-            }
-            new.epoch = (new.epoch.0 + 1, new.epoch.1 + 1);
-            new.state = PeerState::Merging;
-            new.merge = Some((merge.min_index.get(), entry, Box::new(target)));
-        }
-        C::CommitMerge(merge) => {
-            let mut source = Plain::of(merge.source.as_ref());
-            let (_, commit, target) = source.merge.clone().filter(|_| source.state == PeerState::Merging)?;
-            let fits = region.beside(&source) && region.places() == source.places();
-            if !fits || commit != merge.commit.get() || target.id != region.id {
-                return None;
-            }
-            new.epoch.1 = 1 + if source.epoch.1 > new.epoch.1 { source.epoch.1 } else { new.epoch.1 };
-            if !new.end.is_empty() && new.end == source.start {
-                new.end = source.end.clone();
-            } else {
-                new.start = source.start.clone();
-            }
-            source.state = PeerState::Tombstone;
-            source.merge = Some((0, 0, Box::new(region.clone())));
-            return Some(vec![new, source]);
-        }
         C::RollbackMerge(rollback) => {
             if region.merge.as_ref()?.1 != rollback.commit.get() {
                 return None;
@@ -161,27 +152,56 @@ pub(crate) fn expect(
         }
         C::PrepareFlashback(flashback) => new.flashback = Some(flashback.start_ts),
         C::FinishFlashback(_) => new.flashback = None,
-        C::BatchSwitchWitness(command) => {
-            for (at, switch) in command.switches.iter().enumerate() {
-                let again = command.switches[..at].iter().any(|before| before.peer_id == switch.peer_id);
-                let peer = new.peers.iter_mut().find(|peer| peer.0 == switch.peer_id.get())?;
-                if again || peer.3 == switch.is_witness {
-                    return None;
-                }
-                peer.3 = switch.is_witness;
-                if peer.1 == store && !peer.3 {
-                    new.state = PeerState::Unavailable;
-                }
-            }
-            if command.switches.is_empty() {
-                return None;
-            }
-            new.epoch.0 += command.switches.len() as u64;
-        }
-        C::CompactLog(command) if command.compact.index.get() >= entry => return None,
-        _ => return Some(vec![]),
+        other => panic!("no table for {other:?}"),
     }
-    new.well_formed().then(|| vec![new])
+    Some(new)
+}
+
+/// Spec section 5.6.
+fn prepare(region: &Plain, target: &Plain, min_index: u64, entry: u64) -> Option<Plain> {
+    let fits = region.beside(target) && region.places() == target.places() && !region.is_joint();
+    if !fits || target.state != PeerState::Normal || min_index > entry {
+        return None;
+    }
+    let epoch = (region.epoch.0 + 1, region.epoch.1 + 1);
+    let merge = Some((min_index, entry, Box::new(target.clone())));
+    Some(Plain { epoch, state: PeerState::Merging, merge, ..region.clone() })
+}
+
+/// Spec section 5.7.
+fn absorb(region: &Plain, source: &Plain, commit: u64) -> Option<Vec<Plain>> {
+    let (_, prepared, target) = source.merge.clone().filter(|_| source.state == PeerState::Merging)?;
+    let fits = region.beside(source) && region.places() == source.places();
+    if !fits || prepared != commit || target.id != region.id {
+        return None;
+    }
+    let mut new = region.clone();
+    new.epoch.1 = 1 + if source.epoch.1 > new.epoch.1 { source.epoch.1 } else { new.epoch.1 };
+    if !new.end.is_empty() && new.end == source.start {
+        new.end = source.end.clone();
+    } else {
+        new.start = source.start.clone();
+    }
+    let merge = Some((0, 0, Box::new(region.clone())));
+    Some(vec![new, Plain { state: PeerState::Tombstone, merge, ..source.clone() }])
+}
+
+/// Spec section 5.9.
+fn switch(region: &Plain, switches: &[WitnessSwitch], store: u64) -> Option<Plain> {
+    let mut new = region.clone();
+    for (at, switch) in switches.iter().enumerate() {
+        let again = switches[..at].iter().any(|before| before.peer_id == switch.peer_id);
+        let peer = new.peers.iter_mut().find(|peer| peer.0 == switch.peer_id.get())?;
+        if again || peer.3 == switch.is_witness {
+            return None;
+        }
+        peer.3 = switch.is_witness;
+        if peer.1 == store && !peer.3 {
+            new.state = PeerState::Unavailable;
+        }
+    }
+    new.epoch.0 += switches.len() as u64;
+    (!switches.is_empty()).then_some(new)
 }
 
 /// Spec section 6.1, the two middle columns.
