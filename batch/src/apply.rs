@@ -8,8 +8,8 @@ use std::collections::{HashMap, HashSet};
 
 use regionmeta::layout::{apply_state_key, region_state_key};
 use regionmeta::{
-    AdminCommand, AdminError, ApplyState, Change, Changeset, LogIndex, LogPosition, Outcome, PeerId, PeerState, Reason,
-    Refusal, Region, RegionEpoch, RegionId, Removal, Sequence,
+    AdminCommand, AdminError, AdminHeader, ApplyContext, ApplyState, Change, Changeset, LogIndex, LogPosition, Outcome,
+    PeerId, PeerState, Reason, Refusal, Region, RegionEpoch, RegionId, Removal, Sequence, Verdict,
 };
 
 use crate::poison::Poisoned;
@@ -18,7 +18,7 @@ use crate::storage::{Durability, Family, Storage, StorageError};
 use crate::store::Store;
 
 /// Why an entry was not applied. After [`ApplyError::Refused`] the entry counts as applied and has changed nothing else
-/// (spec section 5.2); after every other error it does not count.
+/// (spec section 5.2) if the refusal's [`verdict`](AdminError::verdict) says so; after every other error it does not count.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 #[expect(missing_docs, reason = "the message of each variant describes its fields")]
@@ -181,10 +181,13 @@ impl<'a, S: Storage> ApplyBatch<'a, S> {
         command: &AdminCommand,
     ) -> Result<Outcome, ApplyError> {
         let current = self.check_entry(region, entry)?;
-        let outcome = match command.plan(&current, epoch, self.store.ident().store_id) {
+        let context = ApplyContext::new(self.store.ident().store_id, entry, self.pending(region)?.apply);
+        let outcome = match command.plan(&AdminHeader::new(region, epoch), &current, &context) {
             Ok(outcome) => outcome,
             Err(refused) => {
-                self.count(region, entry)?;
+                if refused.verdict() == Verdict::Refused {
+                    self.count(region, entry)?;
+                }
                 return Err(refused.into());
             }
         };
@@ -272,9 +275,10 @@ impl<'a, S: Storage> ApplyBatch<'a, S> {
 
     fn take(&mut self, region: RegionId, outcome: Outcome) -> Result<Outcome, ApplyError> {
         match outcome {
-            Outcome::Changed { region } => {
-                self.change(&region, Reason::ChangePeer)?;
-                Ok(Outcome::Changed { region })
+            Outcome::Unchanged => Ok(Outcome::Unchanged),
+            Outcome::Changed { region, reason } => {
+                self.change(&region, reason)?;
+                Ok(Outcome::Changed { region, reason })
             }
             Outcome::Destroyed { tombstone, peer } => {
                 self.destroy(&tombstone, peer)?;

@@ -10,16 +10,21 @@
     reason = "tests fail by panicking; clippy knows test functions, not their helpers"
 )]
 
+mod admin;
+mod admin_bytes;
+mod admin_oracle;
 mod alloc;
 mod codec;
 mod examples;
 mod feed;
 mod fixtures;
 mod meta;
+mod notation;
 mod permits;
 mod random;
 mod readers;
 mod records;
+mod scenarios;
 mod seed;
 mod sizes;
 mod views;
