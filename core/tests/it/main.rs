@@ -15,6 +15,7 @@ mod codec;
 mod examples;
 mod feed;
 mod fixtures;
+mod linear;
 mod meta;
 mod permits;
 mod readers;
