@@ -16,6 +16,7 @@
 mod changeset;
 mod epoch_check;
 mod feed;
+mod history;
 mod permit;
 mod ranges;
 mod reader;
@@ -27,6 +28,7 @@ mod view;
 pub use self::changeset::{Change, Changeset, Reason, Removal};
 pub use self::epoch_check::EpochRefusal;
 pub use self::feed::{Lagged, Published, Subscription};
+pub use self::history::Version;
 pub use self::permit::{Permit, Refusal};
 pub use self::ranges::Siblings;
 pub use self::reader::{ReadHandle, Reader};

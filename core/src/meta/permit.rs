@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::feed::Published;
-use super::{Change, Changeset, Snapshot, StoreMeta};
+use super::{Change, Changeset, Snapshot, StoreMeta, Version};
 use crate::epoch::RegionEpoch;
 use crate::ids::{PeerId, RegionId, Sequence, StoreId};
 use crate::index::Index;
@@ -80,18 +80,23 @@ impl<'a> Permit<'a> {
         published
     }
 
-    /// The new state, and what it replaces: the state before and the feed's oldest event, kept until the lock is free again.
-    fn swap(&self, changeset: Changeset) -> (Snapshot, (Snapshot, Option<Published>)) {
+    /// The new state, and what it replaces.
+    fn swap(&self, changeset: Changeset) -> (Snapshot, Replaced) {
         let mut writers = self.meta.writers.lock();
         let replaced = self.meta.snapshot();
         // The end of the number range is 584 years of a publish every nanosecond away.
         let sequence = Sequence::new(replaced.sequence().get().wrapping_add(1));
         let mut index = replaced.index().clone();
         index.apply(changeset.changes().iter().map(|change| (change.id(), change.after())), sequence);
-        writers.bury(&changeset);
+        // A map of many stores never asks for tombstones, and would only grow by them (I9).
+        if self.meta.store_id().is_some() {
+            writers.bury(&changeset);
+        }
         let published = self.meta.shared.swap_root(index, sequence);
-        let forgotten = self.meta.shared.feed().push(Published::new(sequence, changeset));
-        (published, (replaced, forgotten))
+        let event = Published::new(sequence, changeset);
+        let past = self.meta.shared.history().lock().note(&event);
+        let forgotten = self.meta.shared.feed().push(event);
+        (published, Replaced { state: replaced, event: forgotten, past })
     }
 }
 
@@ -100,6 +105,14 @@ impl Drop for Permit<'_> {
         let released = self.meta.writers.lock().release(self.reservation);
         drop(released); // after the lock
     }
+}
+
+/// What a publish replaces: kept until the lock is free again, then freed.
+#[expect(dead_code, reason = "it is held to be dropped at the right moment")]
+struct Replaced {
+    state: Snapshot,
+    event: Option<Published>,
+    past: Vec<Version>,
 }
 
 /// What writers agree on among themselves.

@@ -10,15 +10,21 @@
     reason = "tests fail by panicking; clippy knows test functions, not their helpers"
 )]
 
+mod addresses;
 mod alloc;
+mod churn;
 mod codec;
+mod cost;
+mod every_read;
 mod examples;
 mod feed;
 mod fixtures;
+mod history;
 mod linear;
 mod meta;
 mod permits;
 mod readers;
 mod records;
 mod seed;
+mod system_calls;
 mod views;
