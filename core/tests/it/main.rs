@@ -26,5 +26,6 @@ mod permits;
 mod readers;
 mod records;
 mod seed;
+#[cfg(target_os = "linux")]
 mod system_calls;
 mod views;
