@@ -31,6 +31,11 @@ impl<A> Counting<A> {
         self.bytes.load(Ordering::Relaxed)
     }
 
+    /// The bytes in use, of those that were taken since [`count`](Self::count) began: for a look from inside of its work.
+    pub fn in_use(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
     fn taken(&self, bytes: usize) {
         if self.on.load(Ordering::Relaxed) {
             self.bytes.fetch_add(bytes, Ordering::Relaxed);

@@ -117,7 +117,7 @@ pub use index::Entry;
 pub use keys::{EndKey, KEY_BYTES_MAX, Key, KeyBuf, KeyRange};
 pub use meta::{
     Change, Changeset, EpochRefusal, Gone, Lagged, Permit, Published, ReadHandle, Reader, Reason, Refusal, Removal,
-    Reported, Siblings, Snapshot, StoreMeta, Subscription, View, Violation,
+    Reported, Siblings, Snapshot, StoreMeta, Subscription, Version, View, Violation,
 };
 pub use peer::{Peer, PeerClass, PeerRole, PeerState};
 pub use raft::{ApplyState, HardState, INIT_LOG_INDEX, INIT_LOG_TERM, LogPosition, RaftState};

@@ -16,6 +16,7 @@
 mod changeset;
 mod epoch_check;
 mod feed;
+mod history;
 mod permit;
 mod random;
 mod ranges;
@@ -30,6 +31,7 @@ mod view;
 pub use self::changeset::{Change, Changeset, Reason, Removal};
 pub use self::epoch_check::EpochRefusal;
 pub use self::feed::{Lagged, Published, Subscription};
+pub use self::history::Version;
 pub use self::permit::{Permit, Refusal};
 pub use self::ranges::Siblings;
 pub use self::reader::{ReadHandle, Reader};

@@ -42,9 +42,12 @@ mod modelled;
 #[cfg(feature = "loom")]
 pub(crate) use modelled::Swap;
 
+#[cfg(feature = "testkit")]
+pub(crate) mod taken;
+
 /// A lock among writers. A panic inside a section leaves data that the next writer may use, because every section here
 /// changes its data in one last step; so poisoning is passed over.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Mutex<T>(types::Mutex<T>);
 
 impl<T> Mutex<T> {
@@ -53,6 +56,8 @@ impl<T> Mutex<T> {
     }
 
     pub(crate) fn lock(&self) -> types::MutexGuard<'_, T> {
+        #[cfg(feature = "testkit")]
+        taken::note();
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }

@@ -10,3 +10,4 @@ mod stores;
 pub use self::faults::Fault;
 pub use self::history::History;
 pub use self::model::{Model, Objection};
+pub use crate::sync::taken::locks_taken_here;

@@ -7,6 +7,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
+    clippy::indexing_slicing,
     reason = "tests fail by panicking; clippy knows test functions, not helpers"
 )]
 
@@ -16,7 +17,7 @@ use loom::sync::atomic::{AtomicU64, Ordering};
 use loom::thread;
 use regionmeta::{
     Changeset, KeyRange, Peer, Permit, ReadHandle, Reason, Refusal, Region, RegionDraft, RegionEpoch, Removal,
-    Sequence, Snapshot, StoreId, StoreMeta,
+    Sequence, Snapshot, StoreId, StoreMeta, Subscription,
 };
 
 const STORE: StoreId = StoreId::new(1);
@@ -25,7 +26,11 @@ const LEFT: u64 = 1;
 const RIGHT: u64 = 2;
 
 fn region(id: u64, start: &[u8], end: &[u8], epoch: (u64, u64)) -> Region {
-    let peers = vec![Peer::voter((id + 100).into(), STORE)];
+    region_of_peer(id, id + 100, start, end, epoch)
+}
+
+fn region_of_peer(id: u64, peer: u64, start: &[u8], end: &[u8], epoch: (u64, u64)) -> Region {
+    let peers = vec![Peer::voter(peer.into(), STORE)];
     let epoch = RegionEpoch::new(epoch.0, epoch.1);
     RegionDraft::new(id.into(), KeyRange::from_wire(start, end), epoch, peers).build().unwrap()
 }
@@ -38,6 +43,8 @@ struct Regions {
     right_changed: Region,
     merged: Region,
     merged_changed: Region,
+    /// Another peer under the id of the left region.
+    left_again: Region,
 }
 
 impl Regions {
@@ -49,6 +56,7 @@ impl Regions {
             right_changed: region(RIGHT, b"m", b"", (2, 2)),
             merged: region(LEFT, b"", b"", (1, 3)),
             merged_changed: region(LEFT, b"", b"", (2, 3)),
+            left_again: region_of_peer(LEFT, 900, b"", b"m", (5, 5)),
         })
     }
 
@@ -65,6 +73,10 @@ impl Regions {
 
     fn change_right(&self) -> Changeset {
         Changeset::new().update(BASE, self.right_changed.clone(), Reason::ChangePeer)
+    }
+
+    fn destroy_left(&self) -> Changeset {
+        Changeset::new().remove(LEFT.into(), BASE, Removal::Destroyed, Some((LEFT + 100).into()))
     }
 
     fn merge(&self) -> Changeset {
@@ -262,5 +274,146 @@ fn a_writer_that_dies_half_way_leaves_nothing() {
         assert_eq!((holds(&last, &regions.left_changed), holds(&last, &regions.left)), (changed, !changed));
         assert!(holds(&last, &regions.right), "it was never published");
         assert_all_is_free(&meta);
+    });
+}
+
+/// The same when the writer panics with the permit in its hands: unwinding gives the reservation back.
+#[test]
+fn a_writer_that_panics_before_publishing_leaves_nothing() {
+    let regions = Regions::new();
+    loom::model(move || {
+        let meta = regions.published();
+        let dying = thread::spawn({
+            let (meta, regions) = (meta.clone(), regions.clone());
+            move || {
+                let die = || {
+                    let _permit = meta.prepare(regions.merge());
+                    std::panic::resume_unwind(Box::new(())) // a panic without the message
+                };
+                let died: Result<(), _> = std::panic::catch_unwind(std::panic::AssertUnwindSafe(die));
+                assert!(died.is_err());
+            }
+        });
+        let changed = publish_or_hear_why_not(&meta, regions.change_left());
+        dying.join().unwrap();
+        let last = meta.snapshot();
+        assert_eq!((last.sequence().get(), last.validate()), (if changed { 2 } else { 1 }, vec![]));
+        assert!(holds(&last, &regions.right) && !holds(&last, &regions.merged), "it was never published");
+        assert_all_is_free(&meta);
+    });
+}
+
+/// What a subscriber is told, and that it is told in order, once, and never before the state is there.
+struct Listener {
+    feed: Subscription,
+    handle: ReadHandle,
+    last: u64,
+    lagged: bool,
+}
+
+impl Listener {
+    fn new(meta: &StoreMeta, from: u64) -> Self {
+        let handle = meta.read_handle();
+        Self { feed: handle.subscribe_from(from.into()), handle, last: from, lagged: false }
+    }
+
+    /// Whether there was any news.
+    fn listen(&mut self) -> bool {
+        match self.feed.next() {
+            Ok(None) => return false,
+            Ok(Some(published)) => {
+                assert_eq!(published.sequence().get(), self.last + 1, "each change once, in order");
+                self.last += 1;
+            }
+            Err(lagged) => {
+                assert!(lagged.resync.sequence().get() > self.last, "sent to {lagged}, and knows {}", self.last);
+                self.last = lagged.resync.sequence().get();
+                self.lagged = true;
+            }
+        }
+        assert!(self.handle.snapshot().sequence().get() >= self.last, "told of #{} before it can be seen", self.last);
+        true
+    }
+}
+
+/// The ring holds two events here, so the subscriber that begins at 0 may be overrun by the second publish, and the one that
+/// begins at 1 is not.
+#[test]
+fn a_subscriber_hears_of_each_change_once_or_is_told_that_it_lags() {
+    let regions = Regions::new();
+    for from in [0, 1] {
+        let regions = regions.clone();
+        loom::model(move || {
+            let meta = regions.published();
+            let listening = thread::spawn({
+                let mut listener = Listener::new(&meta, from);
+                move || {
+                    listener.listen();
+                    listener.listen();
+                    listener
+                }
+            });
+            publish(&meta, meta.prepare(regions.merge()).unwrap());
+            let again = Changeset::new().update(Sequence::new(2), regions.merged_changed.clone(), Reason::ChangePeer);
+            publish(&meta, meta.prepare(again).unwrap());
+            let mut listener = listening.join().unwrap();
+            while listener.listen() {}
+            assert_eq!(listener.last, 3, "a change was kept back");
+            assert!(from == 0 || !listener.lagged, "nothing had been lost, and it was sent away");
+        });
+    }
+}
+
+/// M22: a view that is asked again finds what it was told of by another thread, and nothing older.
+#[test]
+fn a_view_is_never_older_than_what_its_thread_was_told() {
+    let regions = Regions::new();
+    loom::model(move || {
+        let meta = regions.published();
+        let told = Arc::new(AtomicU64::new(0));
+        let mut view = meta.read_handle().view(LEFT.into()).unwrap();
+        let viewer = thread::spawn({
+            let (told, regions) = (told.clone(), regions.clone());
+            move || {
+                let first = view.current().unwrap().clone();
+                let told = told.load(Ordering::Acquire); // with the teller's Release
+                let second = view.current().unwrap();
+                assert!(!second.epoch().is_behind_any(first.epoch()), "I2: {second} after {first}");
+                assert!(told < 2 || second.same_buffer(&regions.left_changed), "told of #{told}, and sees {second}");
+            }
+        });
+        let teller = thread::spawn({
+            let (handle, told) = (meta.read_handle(), told.clone());
+            move || told.store(handle.snapshot().sequence().get(), Ordering::Release) // with the viewer's Acquire
+        });
+        publish(&meta, meta.prepare(regions.change_left()).unwrap());
+        viewer.join().unwrap();
+        teller.join().unwrap();
+    });
+}
+
+/// M28, I12: destroyed and made anew as another peer while the view is looked at. It ends, for ever, and never has the other.
+#[test]
+fn a_view_does_not_outlive_its_peer() {
+    let regions = Regions::new();
+    loom::model(move || {
+        let meta = regions.published();
+        let mut view = meta.read_handle().view(LEFT.into()).unwrap();
+        let viewer = thread::spawn({
+            let regions = regions.clone();
+            move || {
+                let seen = [view.current().cloned(), view.current().cloned()];
+                for found in seen.iter().flatten() {
+                    assert!(found.same_buffer(&regions.left), "{found} is another peer's");
+                }
+                assert!(seen[0].is_ok() || seen[1].is_err(), "it came back");
+                view
+            }
+        });
+        publish(&meta, meta.prepare(regions.destroy_left()).unwrap());
+        publish(&meta, meta.prepare(Changeset::new().create(regions.left_again.clone())).unwrap());
+        let mut view = viewer.join().unwrap();
+        assert!(view.current().is_err() && !view.is_current());
+        assert!(meta.read_handle().view(LEFT.into()).unwrap().current().unwrap().same_buffer(&regions.left_again));
     });
 }

@@ -1,4 +1,4 @@
-//! Random changes by three writers beside two readers, in random interleavings.
+//! Random changes by three writers beside two readers, a subscriber and one who follows a view, in random interleavings.
 //!
 //! Over `core/src/sync/locked.rs`, since shuttle cannot see into arc-swap. Loom looks at every interleaving of a few steps;
 //! here histories are long and changes of every kind, and whatever anybody saw is held against the naive model.
@@ -10,7 +10,7 @@
 use std::sync::{Arc, Mutex};
 
 use regionmeta::testkit::{History, Model};
-use regionmeta::{Changeset, ReadHandle, Reader, Snapshot, StoreId, StoreMeta};
+use regionmeta::{Changeset, PeerId, Published, ReadHandle, Reader, Region, RegionId, Snapshot, StoreId, StoreMeta};
 use shuttle::rand::Rng;
 use shuttle::scheduler::RandomScheduler;
 use shuttle::sync::atomic::{AtomicU64, Ordering};
@@ -27,8 +27,30 @@ const LOOKS: usize = 6;
 struct Record {
     published: Mutex<Vec<(Snapshot, Changeset)>>,
     seen: Mutex<Vec<Snapshot>>,
+    heard: Mutex<Vec<Published>>,
+    viewed: Mutex<Vec<Viewed>>,
     /// The newest sequence number that anybody has seen and told the others of.
     told: AtomicU64,
+}
+
+/// What a view answered, at a moment between two sequence numbers.
+struct Viewed {
+    region: RegionId,
+    peer: Option<PeerId>,
+    found: Option<Region>,
+    between: std::ops::RangeInclusive<u64>,
+}
+
+impl Viewed {
+    /// Whether it is what that state has for the view's peer.
+    fn is_of(&self, state: &Snapshot) -> bool {
+        let entry = state.get(self.region).map(|entry| entry.region());
+        let live = entry.filter(|region| region.peer_on(STORE).map(|peer| peer.id) == self.peer);
+        match (live, &self.found) {
+            (Some(live), Some(found)) => live.same_buffer(found),
+            (live, found) => live.is_none() && found.is_none(),
+        }
+    }
 }
 
 impl Record {
@@ -52,8 +74,28 @@ impl Record {
             assert_eq!(model.check(state), Ok(()));
             agree(&model, &seen);
         }
+        self.check_heard(&published);
+        self.check_viewed(&published);
         let count = published.len() as u64;
         assert_eq!(seen.iter().map(|state| state.sequence().get()).max(), Some(count), "seen, and never published");
+    }
+}
+
+impl Record {
+    /// An event is the changeset of its number, whole.
+    fn check_heard(&self, published: &[(Snapshot, Changeset)]) {
+        for event in self.heard.lock().unwrap().iter() {
+            let (_, changeset) = published.iter().find(|(state, _)| state.sequence() == event.sequence()).unwrap();
+            assert_eq!(format!("{:?}", event.changes()), format!("{:?}", changeset.changes()));
+        }
+    }
+
+    /// A view's answer is that of a state that was current while it was asked.
+    fn check_viewed(&self, published: &[(Snapshot, Changeset)]) {
+        for viewed in self.viewed.lock().unwrap().iter() {
+            let mut then = published.iter().filter(|(state, _)| viewed.between.contains(&state.sequence().get()));
+            assert!(then.any(|(state, _)| viewed.is_of(state)), "{:?} between {:?}", viewed.found, viewed.between);
+        }
     }
 }
 
@@ -96,6 +138,49 @@ fn read(handle: &ReadHandle, mut reader: Reader, record: &Record) {
     }
 }
 
+/// Hears every number once, in order, or is told what it missed.
+fn listen(handle: &ReadHandle, record: &Record) {
+    let (mut feed, mut last) = (handle.subscribe_from(0.into()), 0);
+    for _ in 0..LOOKS {
+        match feed.next() {
+            Ok(None) => thread::yield_now(),
+            Ok(Some(published)) => {
+                assert_eq!(published.sequence().get(), last + 1);
+                last += 1;
+                assert!(handle.snapshot().sequence() >= published.sequence(), "heard of before it can be seen");
+                record.heard.lock().unwrap().push(published);
+            }
+            Err(lagged) => {
+                assert!(lagged.resync.sequence().get() > last);
+                last = lagged.resync.sequence().get();
+                record.saw(&lagged.resync);
+            }
+        }
+    }
+}
+
+/// Follows one region after the other, each to its end.
+fn follow(handle: &ReadHandle, record: &Record) {
+    let mut view = None;
+    for _ in 0..LOOKS {
+        let Some(followed) = &mut view else {
+            let first = handle.snapshot().regions().next().map(Region::id);
+            view = first.and_then(|id| handle.view(id));
+            thread::yield_now();
+            continue;
+        };
+        let before = handle.snapshot().sequence().get();
+        let found = followed.current().ok().cloned();
+        let between = before..=handle.snapshot().sequence().get();
+        let ended = found.is_none();
+        record.viewed.lock().unwrap().push(Viewed { region: followed.id(), peer: followed.peer(), found, between });
+        if ended {
+            assert!(followed.current().is_err(), "it came back");
+            view = None;
+        }
+    }
+}
+
 fn one_interleaving(seed: u64) {
     let meta = Arc::new(StoreMeta::new(Some(STORE)));
     let (history, record) = (Arc::new(Mutex::new(History::new(seed, STORE))), Arc::new(Record::default()));
@@ -107,7 +192,12 @@ fn one_interleaving(seed: u64) {
         let (handle, reader, record) = (meta.read_handle(), meta.reader(), record.clone());
         thread::spawn(move || read(&handle, reader, &record))
     });
-    let threads: Vec<_> = writers.chain(readers).collect();
+    let others: [fn(&ReadHandle, &Record); 2] = [listen, follow];
+    let others = others.into_iter().map(|work| {
+        let (handle, record) = (meta.read_handle(), record.clone());
+        thread::spawn(move || work(&handle, &record))
+    });
+    let threads: Vec<_> = writers.chain(readers).chain(others).collect();
     threads.into_iter().for_each(|thread| thread.join().unwrap());
     record.check(meta.snapshot());
 }

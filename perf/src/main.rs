@@ -1,5 +1,6 @@
 //! The load driver of regionmeta. `./dev demo` and `./dev perf` run it; each subcommand says what it does with `--help`.
 
+mod churn;
 mod compare;
 mod demo;
 
@@ -9,7 +10,7 @@ use clap::{Parser, Subcommand};
 use mimalloc::MiMalloc;
 use regionmeta_bench::counting::Counting;
 
-/// Counts bytes only while `compare` builds its maps; at all other times that costs one relaxed load an allocation.
+/// Counts bytes only while `compare` builds its maps, and during `churn`; at all other times that costs one relaxed load an allocation.
 #[global_allocator]
 static ALLOCATOR: Counting<MiMalloc> = Counting::new(MiMalloc);
 
@@ -27,6 +28,8 @@ enum Command {
     Demo(demo::Arguments),
     /// This map beside other ways to do the same, interleaved in one process: medians and ratios.
     Compare(compare::Arguments),
+    /// A million random changes, and what they leave in memory beside a freshly built map.
+    Churn(churn::Arguments),
     /// The process that the demo starts and kills.
     #[command(hide = true)]
     DemoChild(demo::ChildArguments),
@@ -36,6 +39,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Compare(arguments) => compare::run(arguments, &ALLOCATOR),
+        Command::Churn(arguments) => churn::run(&arguments, &ALLOCATOR),
         Command::DemoChild(arguments) => demo::run_child(&arguments),
     };
     match outcome {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::feed::Published;
-use super::{Change, Changeset, Snapshot, StoreMeta};
+use super::{Change, Changeset, Snapshot, StoreMeta, Version};
 use crate::epoch::RegionEpoch;
 use crate::ids::{PeerId, RegionId, Sequence, StoreId};
 use crate::index::{Index, IndexWriter, Next, Ripe};
@@ -87,7 +87,10 @@ impl<'a> Permit<'a> {
         next.apply(changeset.changes().iter().map(|change| (change.id(), change.after())));
         #[cfg(test)]
         tests::may_die_at(tests::Moment::Edited);
-        writers.bury(&changeset);
+        // A map of many stores never asks for tombstones, and would only grow by them (I9).
+        if self.meta.store_id().is_some() {
+            writers.bury(&changeset);
+        }
         writers.publish(self.meta, next, changeset)
     }
 }
@@ -109,11 +112,12 @@ pub(super) struct Writers {
     tombstones: HashMap<RegionId, Option<PeerId>>,
 }
 
-/// What nobody uses any more after a publication: memory of older states, and the feed's oldest event. Dropping it frees
-/// them, which nobody should wait for with the lock in his hand.
+/// What nobody uses any more after a publication: memory of older states, the oldest of the feed and of the history. Dropping
+/// it frees them, which nobody should wait for with the lock in his hand.
 pub(super) struct Unused {
     _ripe: Ripe,
     _forgotten: Option<Published>,
+    _past: Vec<Version>,
 }
 
 /// What one permit keeps others away from. Other changesets see neither its regions as they are nor as they will be.
@@ -155,8 +159,10 @@ impl Writers {
         let ripe = self.index.collect();
         #[cfg(test)]
         tests::may_die_at(tests::Moment::Swapped);
-        let forgotten = meta.shared.feed().push(Published::new(sequence, changeset));
-        (published, Unused { _ripe: ripe, _forgotten: forgotten })
+        let event = Published::new(sequence, changeset);
+        let past = meta.shared.history().lock().note(&event);
+        let forgotten = meta.shared.feed().push(event);
+        (published, Unused { _ripe: ripe, _forgotten: forgotten, _past: past })
     }
 
     pub(super) fn reclaim(&mut self) -> Ripe {

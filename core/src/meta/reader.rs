@@ -33,6 +33,10 @@ impl ReadHandle {
         self.shared.feed()
     }
 
+    pub(super) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
     /// The store whose peers the map holds, if it is the map of one store.
     #[must_use]
     pub fn store_id(&self) -> Option<StoreId> {

@@ -1,11 +1,12 @@
 //! [`Shared`]: what the writers of a map publish and its readers load.
 
 use super::feed::Feed;
+use super::history::History;
 use super::snapshot::Root;
 use super::Snapshot;
 use crate::ids::{Sequence, StoreId};
 use crate::index::Index;
-use crate::sync::{Arc, AtomicU64, Ordering, Swap};
+use crate::sync::{Arc, AtomicU64, Mutex, Ordering, Swap};
 
 /// The published half of a map. Whoever holds it can read; only a [`StoreMeta`](super::StoreMeta) ever calls
 /// [`publish`](Self::publish).
@@ -19,17 +20,24 @@ pub(super) struct Shared {
     sequence: AtomicU64,
     /// What was published last, for subscribers. Written under the writers' lock, after the root.
     feed: Feed,
+    /// What was published before that, for debuggers. Written under the writers' lock too, before the feed.
+    history: Mutex<History>,
 }
 
 impl Shared {
     pub(super) fn new(store_id: Option<StoreId>, index: Index, feed_capacity: usize) -> Self {
         let sequence = Sequence::default();
         let root = Swap::new(Arc::new(Root { index, sequence }));
-        Self { store_id, root, sequence: AtomicU64::new(sequence.get()), feed: Feed::new(feed_capacity) }
+        let (feed, history) = (Feed::new(feed_capacity), Mutex::default());
+        Self { store_id, root, sequence: AtomicU64::new(sequence.get()), feed, history }
     }
 
     pub(super) fn feed(&self) -> &Feed {
         &self.feed
+    }
+
+    pub(super) fn history(&self) -> &Mutex<History> {
+        &self.history
     }
 
     pub(super) fn store_id(&self) -> Option<StoreId> {

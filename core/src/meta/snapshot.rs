@@ -118,6 +118,13 @@ impl Snapshot {
         self.root.index.diff(&later.root.index, visit);
     }
 
+    /// Where the root of this state lies: for the test that shows that addresses come back and deceive nobody.
+    #[cfg(feature = "testkit")]
+    #[must_use]
+    pub fn address(&self) -> usize {
+        Arc::as_ptr(&self.root) as usize
+    }
+
     /// Checks the invariants of this state: I1 (no overlap), I11 (all indexes agree) and I13 (every region is well-formed
     /// and live). O(regions); for tests, tools and checker threads.
     #[must_use]

@@ -57,9 +57,28 @@ pub(crate) fn freed_slowly() -> u64 {
     FREED_SLOWLY.load(Ordering::Relaxed)
 }
 
+thread_local! {
+    static IN_USE_HERE: Cell<i64> = const { Cell::new(0) };
+}
+
+/// The bytes that this thread has asked for, less those that it has freed: what is in use, if nobody else has a hand in it.
+pub(crate) fn in_use_here() -> i64 {
+    IN_USE_HERE.get()
+}
+
+thread_local! {
+    static PUTS_ASIDE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// From now on what this thread frees stays where it is, so that nothing of the allocator's runs on it.
+pub(crate) fn put_aside_what_is_freed_here() {
+    PUTS_ASIDE.set(true);
+}
+
 fn note(size: usize) {
     let Allocated { times, bytes } = SO_FAR.get();
     SO_FAR.set(Allocated { times: times + 1, bytes: bytes + size as u64 });
+    IN_USE_HERE.set(IN_USE_HERE.get() + size as i64);
 }
 
 #[derive(Debug)]
@@ -86,12 +105,17 @@ unsafe impl GlobalAlloc for Counting {
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         note(new_size);
+        IN_USE_HERE.set(IN_USE_HERE.get() - layout.size() as i64);
         // SAFETY: the caller's promises about all three are passed on.
         unsafe { System.realloc(pointer, layout, new_size) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         FREED_HERE.set(FREED_HERE.get() + 1);
+        IN_USE_HERE.set(IN_USE_HERE.get() - layout.size() as i64);
+        if PUTS_ASIDE.get() {
+            return;
+        }
         if FREES_SLOWLY.get() {
             FREED_SLOWLY.fetch_add(1, Ordering::Relaxed);
             std::thread::sleep(PAUSE);

@@ -10,14 +10,20 @@
     reason = "tests fail by panicking; clippy knows test functions, not their helpers"
 )]
 
+mod addresses;
 mod admin;
 mod admin_bytes;
 mod admin_oracle;
 mod alloc;
+mod churn;
 mod codec;
+mod cost;
+mod every_read;
 mod examples;
 mod feed;
 mod fixtures;
+mod history;
+mod linear;
 mod meta;
 mod notation;
 mod permits;
@@ -27,4 +33,6 @@ mod records;
 mod scenarios;
 mod seed;
 mod sizes;
+#[cfg(target_os = "linux")]
+mod system_calls;
 mod views;

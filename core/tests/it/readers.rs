@@ -1,23 +1,20 @@
-//! Readers beside a writer that never pauses: what they see is whole (I1, I11), never goes back (I2), and costs them no
-//! allocation (I7, T28).
+//! Readers beside a writer that never pauses: what they see is whole (I1, I11) and never goes back (I2). What it costs them is
+//! in `cost.rs`.
 
-use std::cell::Cell;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use regionmeta::{
-    Changeset, EpochHalves, KeyRange, Peer, Reason, RegionDraft, RegionEpoch, RegionId, Removal, Snapshot, StoreId,
-    StoreMeta,
+    Changeset, KeyRange, Peer, Reason, RegionDraft, RegionEpoch, RegionId, Removal, Snapshot, StoreId, StoreMeta,
 };
 
-use crate::alloc::{self, Allocated};
 use crate::seed::rng;
 
 /// Regions 1 to 128 tile the key space for ever; each is split in two and merged again.
-const SLOTS: u8 = 128;
+pub(crate) const SLOTS: u8 = 128;
 
-fn tiled() -> StoreMeta {
+pub(crate) fn tiled() -> StoreMeta {
     let region = |slot: u8| {
         let (start, end) = bounds(slot);
         let peers = vec![Peer::voter(1.into(), 1.into()), Peer::voter(2.into(), 2.into())];
@@ -35,7 +32,7 @@ fn bounds(slot: u8) -> (Vec<u8>, Vec<u8>) {
 }
 
 /// One publish: a split if the slot is whole, else a merge; now and then a membership change instead.
-fn change(meta: &StoreMeta, rng: &mut fastrand::Rng, next_id: &mut u64) {
+pub(crate) fn change(meta: &StoreMeta, rng: &mut fastrand::Rng, next_id: &mut u64) {
     let snapshot = meta.snapshot();
     let slot = rng.u8(0..SLOTS);
     let entry = snapshot.get(RegionId::new(u64::from(slot) + 1)).unwrap();
@@ -68,10 +65,10 @@ fn change(meta: &StoreMeta, rng: &mut fastrand::Rng, next_id: &mut u64) {
 }
 
 /// One look of a reader; called again until it breaks off.
-type Read<'a> = Box<dyn FnMut() -> ControlFlow<()> + Send + 'a>;
+pub(crate) type Read<'a> = Box<dyn FnMut() -> ControlFlow<()> + Send + 'a>;
 
 /// Runs `readers` beside a writer for `time`, or until the first of them breaks off. Returns the number of publishes.
-fn beside_a_writer(meta: &StoreMeta, time: Duration, seed: u64, readers: Vec<Read<'_>>) -> u64 {
+pub(crate) fn beside_a_writer(meta: &StoreMeta, time: Duration, seed: u64, readers: Vec<Read<'_>>) -> u64 {
     let stop = AtomicBool::new(false);
     let until = Instant::now() + time;
     std::thread::scope(|scope| {
@@ -200,68 +197,6 @@ fn a_cached_reader_never_lags_behind_what_another_thread_has_seen() {
         ],
     );
     assert!(handed_over > HAND_OVERS / 100, "{handed_over} sequence numbers were handed over");
-}
-
-/// What a million looks at a cached snapshot, and a few at a fresh one, allocate on the thread that looks.
-fn allocated_by_a_million(look: impl Fn(&Snapshot, [u8; 2]) -> bool + Sync, test: &str) -> Allocated {
-    const LOOKUPS: u32 = 1_000_000;
-    const VERSIONS: u32 = 100;
-    let mut rng = rng(test);
-    let meta = tiled();
-    let (seed, mut keys) = (rng.u64(..), fastrand::Rng::with_seed(rng.u64(..)));
-    let (mut allocated, mut versions) = (Allocated::default(), 0);
-    let mut reader = meta.reader();
-    let lookups = Box::new(|| {
-        // The first load of a thread registers it with arc-swap, once.
-        let (mut last, seen) = (reader.snapshot().sequence(), Cell::new(0));
-        (allocated, ()) = alloc::count(|| {
-            // A million, and on until the writer has had its turn often enough to be in the way.
-            for n in (0..100 * LOOKUPS).take_while(|&n| n < LOOKUPS || seen.get() < VERSIONS) {
-                let (snapshot, key) = (reader.snapshot(), [keys.u8(..), keys.u8(..)]);
-                seen.set(seen.get() + u32::from(snapshot.sequence() != last));
-                last = snapshot.sequence();
-                assert!(look(snapshot, key));
-                assert!(!n.is_multiple_of(16) || look(&meta.snapshot(), key));
-            }
-        });
-        versions = seen.get();
-        ControlFlow::Break(())
-    });
-    let publishes = beside_a_writer(&meta, Duration::from_secs(60), seed, vec![lookups]);
-    println!("{publishes} publishes, {versions} versions seen");
-    assert!(versions >= VERSIONS, "{versions} versions seen");
-    allocated
-}
-
-#[test]
-fn a_million_lookups_by_id_beside_a_writer_allocate_nothing() {
-    let get = |snapshot: &Snapshot, key: [u8; 2]| snapshot.get(RegionId::new(u64::from(key[0] / 2) + 1)).is_some();
-    let allocated = allocated_by_a_million(get, "a_million_lookups_by_id_beside_a_writer_allocate_nothing");
-    assert_eq!(allocated, Allocated::default());
-}
-
-#[test]
-fn a_million_lookups_by_key_beside_a_writer_allocate_nothing() {
-    let locate = |snapshot: &Snapshot, key: [u8; 2]| snapshot.locate(&key).is_some();
-    let allocated = allocated_by_a_million(locate, "a_million_lookups_by_key_beside_a_writer_allocate_nothing");
-    assert_eq!(allocated, Allocated::default());
-}
-
-/// The reads by range, by neighbour and by group, each down to its last answer.
-#[test]
-fn reads_by_range_allocate_nothing() {
-    let snapshot = tiled().snapshot();
-    let (range, keys) = (KeyRange::from_wire(&[1, 7], &[201]), [[3u8, 4], [3, 5], [90, 0]]);
-    let id = RegionId::new(7);
-    let epoch = RegionEpoch::new(1, 2);
-    let (allocated, found) = alloc::count(|| {
-        let groups = snapshot.group_by_region(&keys).count();
-        let siblings =
-            snapshot.siblings(id).is_some_and(|siblings| siblings.left.is_some() && siblings.right.is_some());
-        let refused = snapshot.check_epoch(id, epoch, EpochHalves::BOTH).is_err();
-        (snapshot.count(range), snapshot.covers(range), snapshot.holes(range).count(), groups, siblings, refused)
-    });
-    assert_eq!((allocated, found), (Allocated::default(), (101, true, 0, 2, true, true)));
 }
 
 /// A handle and a reader borrow nothing: a thread keeps them, sees what is published after it began, and may be the last
