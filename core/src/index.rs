@@ -31,7 +31,7 @@ use self::cursor::Regions;
 use self::edit::Edit;
 use self::ids::IdTree;
 use self::node::Totals;
-use self::own::{Editor, Garbage, Kept};
+use self::own::{Editor, Garbage, Kept, Spares};
 use self::radix::{Radix, Value};
 pub(crate) use self::stores::Stores;
 use self::tree::KeyTree;
@@ -94,6 +94,7 @@ pub(crate) struct Index {
 pub(crate) struct IndexWriter {
     newest: Trees,
     versions: Versions<Life>,
+    spares: Spares,
     estate: Arc<Estate>,
 }
 
@@ -110,7 +111,7 @@ struct Life {
 
 /// What is left when the writer is gone, for whoever is the last to read: all memory of all versions that are left.
 #[derive(Default)]
-struct Estate(OnceLock<(KeyTree, Vec<Garbage>)>);
+struct Estate(OnceLock<(KeyTree, IdTree, Vec<Garbage>)>);
 
 impl Index {
     pub(crate) fn len(&self) -> usize {
@@ -214,32 +215,36 @@ impl IndexWriter {
     /// An index without regions, and who changes it.
     pub(crate) fn new() -> (Self, Index) {
         let number = Sequence::default();
-        let (by_key, by_id) = (KeyTree::empty(&Editor::new(number)), IdTree::default());
+        let by_key = KeyTree::empty(&mut Editor::new(number, Spares::default()));
+        let by_id = IdTree::default();
         let newest = Trees { by_key, by_id, by_store: Stores::default(), stats: Radix::default() };
         let estate = Arc::new(Estate::default());
         let life = Arc::new(Life { _estate: estate.clone() });
         let index = Index { trees: newest.share(), _life: life.clone() };
-        (Self { newest, versions: Versions::new(number, life), estate }, index)
+        (Self { newest, versions: Versions::new(number, life), spares: Spares::default(), estate }, index)
     }
 
     /// Begins the next version. Its number is larger than any before.
     ///
     /// Nothing has happened yet: a next version that is dropped instead of [taken](Self::take) leaves the newest one as it was.
-    pub(crate) fn next(&self, number: Sequence) -> Next {
-        Next { editor: Editor::new(number), trees: self.newest.share() }
+    pub(crate) fn next(&mut self, number: Sequence) -> Next {
+        Next { editor: Editor::new(number, std::mem::take(&mut self.spares)), trees: self.newest.share() }
     }
 
     /// Takes a version, made from the one that is still the newest, as the newest, for readers to see.
     pub(crate) fn take(&mut self, mut next: Next) -> Index {
         let life = Arc::new(Life { _estate: self.estate.clone() });
         self.versions.push(next.editor.version(), life.clone(), next.editor.take());
+        self.spares = next.editor.take_spares();
         self.newest = next.trees;
         Index { trees: self.newest.share(), _life: life }
     }
 
     /// What no version uses any more, to be dropped where nobody waits. To be called after the version before was let go.
     pub(crate) fn collect(&mut self) -> Ripe {
-        self.versions.collect()
+        let mut ripe = self.versions.collect();
+        ripe.keep_some(&mut self.spares);
+        ripe
     }
 
     /// As [`collect`](Self::collect), however many versions there are to look at.
@@ -252,15 +257,18 @@ impl Drop for IndexWriter {
     fn drop(&mut self) {
         let versions = std::mem::replace(&mut self.versions, Versions::none());
         // Nobody else sets it.
-        let _ = self.estate.0.set((self.newest.by_key.share(), versions.into_garbage()));
+        let Trees { by_key, by_id, .. } = &self.newest;
+        let _ = self.estate.0.set((by_key.share(), by_id.share(), versions.into_garbage()));
     }
 }
 
 impl Drop for Estate {
     fn drop(&mut self) {
-        if let Some((by_key, garbage)) = self.0.take() {
+        if let Some((by_key, by_id, garbage)) = self.0.take() {
             drop(Ripe::all(garbage));
-            by_key.dismantle();
+            let mut editor = Editor::new(Sequence::default(), Spares::default());
+            by_id.dismantle(&mut editor);
+            by_key.dismantle(&mut editor);
         }
     }
 }
@@ -276,7 +284,7 @@ impl Trees {
     fn share(&self) -> Self {
         Self {
             by_key: self.by_key.share(),
-            by_id: self.by_id.clone(),
+            by_id: self.by_id.share(),
             by_store: self.by_store.clone(),
             stats: self.stats.clone(),
         }
@@ -298,14 +306,14 @@ impl Next {
         for region in changes.clone().filter_map(|(_, after)| after) {
             if let Some((_, born)) = by_id.get(region.id()) {
                 let kept = Kept::new(region.clone());
-                by_id.insert(kept.share(), editor.version());
+                by_id.insert(kept.share(), editor);
                 by_key.replace(kept, born, editor);
             }
         }
         for region in changes.filter_map(|(_, after)| after) {
             if by_id.get(region.id()).is_none() {
                 let kept = Kept::new(region.clone());
-                by_id.insert(kept.share(), editor.version());
+                by_id.insert(kept.share(), editor);
                 by_key.insert(kept, &mut Edit { editor, stats });
             }
         }
@@ -318,7 +326,7 @@ impl Next {
             let Some((before, born)) = by_id.get(id) else { continue };
             if after.is_none_or(|after| after.start_key() != before.start_key()) {
                 by_key.remove(before.start_key(), born, &mut Edit { editor: &mut self.editor, stats });
-                by_id.remove(id);
+                by_id.remove(id, &mut self.editor);
             }
             if after.is_none() {
                 stats.remove(id.get());
@@ -339,9 +347,9 @@ impl Next {
         regions.sort_unstable_by_key(Region::id);
         self.trees.by_store = Stores::build(&regions);
         let mut regions: Vec<Kept> = regions.into_iter().map(Kept::new).collect();
-        self.trees.by_id = IdTree::build(&regions, self.editor.version());
+        self.trees.by_id = IdTree::build(&regions, &mut self.editor);
         regions.sort_unstable_by(|left, right| left.start_key().cmp(right.start_key()));
-        let built = KeyTree::build(regions, &Edit { editor: &mut self.editor, stats: &self.trees.stats });
+        let built = KeyTree::build(regions, &mut Edit { editor: &mut self.editor, stats: &self.trees.stats });
         std::mem::replace(&mut self.trees.by_key, built).retire(&mut self.editor);
     }
 

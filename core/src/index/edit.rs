@@ -9,7 +9,6 @@ use super::node::{Branch, Child, Leaf, Totals};
 use super::own::{ChildMut, ChildRef, Editor, Kept};
 use super::radix::Radix;
 use super::slots;
-use super::versions::Ripe;
 use crate::stats::Stats;
 
 /// The fewest entries of a node that is not the root. Well below half, so that a node that was just split or merged is not
@@ -102,7 +101,7 @@ impl Child {
             ChildRef::Branch(branch) => branch.children.iter().flatten().for_each(|child| child.dismantle(editor)),
         }
         editor.retire(self.share());
-        drop(Ripe::all(editor.take()));
+        editor.free_all();
     }
 }
 

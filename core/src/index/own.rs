@@ -6,17 +6,19 @@
 //!
 //! What makes the pointers sound is kept in this folder, and nobody outside can reach one:
 //!
-//! - A [`Child`] and a [`Kept`] are moved, never copied, but for two places: [`Editor::own`] copies a whole node for a new
-//!   version, and an index shares its roots with its next version. So within one version a node is pointed to once.
+//! - A [`Child`], a [`Run`] and a [`Kept`] are moved, never copied, but for these places: [`Editor::own`] copies a whole node
+//!   for a new version, an index shares its roots with its next version, and its two trees share each region. So within one version a node is pointed to once.
 //! - Whoever reads one has borrowed it, in the end from an index, and an index keeps its version alive.
 //! - Only an editor writes, only nodes that its own version made, and nobody else sees that version before it is done.
 
+use std::alloc::Layout;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::num::NonZero;
 use std::ops::Deref;
 use std::ptr::NonNull;
 
+use super::versions::Ripe;
 use crate::ids::Sequence;
 use crate::prefetch;
 use crate::region::Region;
@@ -110,10 +112,93 @@ impl<L: Node, B: Node> Child<L, B> {
         Self { address: self.address, nodes: PhantomData }
     }
 
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.address == other.address
+    }
+
     /// Starts loading the first bytes of the node.
     #[inline(always)]
     pub(super) fn prefetch(&self, bytes: usize) {
         prefetch::lines(self.address(), bytes);
+    }
+}
+
+/// A few values of a tree's node in memory of their own, none of which is dropped when it is freed. It owns nothing by
+/// itself, like a [`Child`].
+pub(super) struct Run<V> {
+    values: NonNull<V>,
+    /// A bit for each value that is there, in order.
+    present: u16,
+    born: Sequence,
+}
+
+// SAFETY: a run is as a slice of its values.
+#[expect(unsafe_code, reason = "a pointer is neither by itself")]
+unsafe impl<V: Send> Send for Run<V> {}
+// SAFETY: as above.
+#[expect(unsafe_code, reason = "a pointer is neither by itself")]
+unsafe impl<V: Sync> Sync for Run<V> {}
+
+impl<V> Default for Run<V> {
+    fn default() -> Self {
+        Self { values: NonNull::dangling(), present: 0, born: Sequence::default() }
+    }
+}
+
+impl<V> Run<V> {
+    /// Another pointer to the same values, for the next version of whatever holds this one.
+    pub(super) fn share(&self) -> Self {
+        Self { ..*self }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.present == 0
+    }
+
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.present == other.present && (self.is_empty() || self.values == other.values)
+    }
+
+    #[cfg(test)]
+    pub(super) fn address(&self) -> *const u8 {
+        self.values.as_ptr().cast_const().cast()
+    }
+
+    fn len(&self) -> usize {
+        self.present.count_ones() as usize
+    }
+
+    fn bit(at: u32) -> u16 {
+        1_u16.checked_shl(at).unwrap_or(0)
+    }
+
+    /// Where the value of a bit is, or would be.
+    fn position(&self, at: u32) -> usize {
+        (self.present & Self::bit(at).wrapping_sub(1)).count_ones() as usize
+    }
+
+    #[inline(always)]
+    #[expect(unsafe_code, reason = "the values are kept alive by their version")]
+    fn values(&self) -> &[V] {
+        // SAFETY: the pointer dangles only if no bit is set; otherwise it came from a boxed slice of as many values as there
+        // are bits, in `Editor::run`. That it is still there, and nobody writes to it, is as in `Child::get`.
+        unsafe { std::slice::from_raw_parts(self.values.as_ptr(), self.len()) }
+    }
+
+    /// The value of a bit.
+    #[inline(always)]
+    pub(super) fn get(&self, at: u32) -> Option<&V> {
+        if self.present & Self::bit(at) == 0 {
+            return None;
+        }
+        self.values().get(self.position(at))
+    }
+
+    /// All values with their bits, in order.
+    #[cfg(test)]
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &V)> {
+        let bits = (0..u16::BITS).filter(|at| self.present & Self::bit(*at) != 0);
+        bits.zip(self.values())
     }
 }
 
@@ -152,35 +237,89 @@ pub(super) struct Garbage {
 
 enum What {
     Region(ManuallyDrop<Region>),
-    Node { address: NonNull<()>, free: fn(NonNull<()>) },
+    Block(Block),
 }
 
-// SAFETY: a node is `Send` and `Sync` by its trait, and so is a region.
-#[expect(unsafe_code, reason = "the type of the node is erased")]
-unsafe impl Send for Garbage {}
-// SAFETY: as above; a shared reference to garbage gives access to nothing.
-#[expect(unsafe_code, reason = "the type of the node is erased")]
-unsafe impl Sync for Garbage {}
+/// Memory of a node or a run. Nothing in it is dropped.
+pub(super) struct Block {
+    address: NonNull<u8>,
+    layout: Layout,
+}
+
+// SAFETY: a block is memory that is written to or freed once nobody uses it, and the global allocator takes it from any
+// thread.
+#[expect(unsafe_code, reason = "a pointer is neither by itself")]
+unsafe impl Send for Block {}
+// SAFETY: a shared reference to a block gives access to nothing.
+#[expect(unsafe_code, reason = "a pointer is neither by itself")]
+unsafe impl Sync for Block {}
 
 impl Garbage {
-    /// Frees it.
+    /// Frees it, or keeps its memory for a node of the same size.
     ///
     /// # Safety
     /// No version that used it is left.
     #[expect(unsafe_code, reason = "the memory may still be in use")]
-    pub(super) unsafe fn free(self) {
+    pub(super) unsafe fn free(self, spares: Option<&mut Spares>) {
         match self.what {
             What::Region(region) => drop(ManuallyDrop::into_inner(region)),
-            What::Node { address, free } => free(address),
+            // SAFETY: the caller vouches that nobody uses it.
+            What::Block(block) => unsafe { block.free(spares) },
+        }
+    }
+
+    pub(super) fn is_block(&self) -> bool {
+        matches!(self.what, What::Block(_))
+    }
+}
+
+impl Block {
+    #[expect(unsafe_code, reason = "the memory may still be in use")]
+    unsafe fn free(self, spares: Option<&mut Spares>) {
+        let refused = match spares {
+            Some(spares) => spares.keep(self),
+            None => Some(self),
+        };
+        if let Some(refused) = refused {
+            // SAFETY: the address came from the global allocator with this layout, in `Editor::make` or `Editor::run`, and
+            // garbage is freed once. The caller vouches that nobody uses it.
+            unsafe { std::alloc::dealloc(refused.address.as_ptr(), refused.layout) }
         }
     }
 }
 
-#[expect(unsafe_code, reason = "takes a node back from its pointer")]
-fn free_node<N>(address: NonNull<()>) {
-    // SAFETY: called through `Garbage::free` only, whose caller vouches that nobody uses the node; the address is that of a
-    // `Box` of this type, made in `Editor::make`, and garbage is freed once.
-    drop(unsafe { Box::from_raw(address.cast::<Born<N>>().as_ptr()) });
+/// Memory of nodes that ended, for those that the next changes make: nodes come and go in the same few sizes, and what was
+/// just read to be copied is still in the cache.
+#[derive(Default)]
+pub(super) struct Spares(Vec<Block>);
+
+/// A change of one region takes about ten blocks.
+const SPARES_MAX: usize = 64;
+
+impl Spares {
+    /// Gives the block back if there are enough.
+    fn keep(&mut self, block: Block) -> Option<Block> {
+        if self.0.len() >= SPARES_MAX {
+            return Some(block);
+        }
+        self.0.push(block);
+        None
+    }
+
+    fn take(&mut self, layout: Layout) -> Option<NonNull<u8>> {
+        let at = self.0.iter().rposition(|block| block.layout == layout)?;
+        Some(self.0.swap_remove(at).address)
+    }
+}
+
+impl Drop for Spares {
+    #[expect(unsafe_code, reason = "frees memory")]
+    fn drop(&mut self) {
+        for block in self.0.drain(..) {
+            // SAFETY: a spare block is nobody's.
+            unsafe { block.free(None) }
+        }
+    }
 }
 
 #[expect(unsafe_code, reason = "copies a node as bytes")]
@@ -195,11 +334,12 @@ fn copy_of<N: Node>(node: NonNull<Born<N>>) -> N {
 pub(super) struct Editor {
     version: Sequence,
     retired: Vec<Garbage>,
+    spares: Spares,
 }
 
 impl Editor {
-    pub(super) fn new(version: Sequence) -> Self {
-        Self { version, retired: Vec::new() }
+    pub(super) fn new(version: Sequence, spares: Spares) -> Self {
+        Self { version, retired: Vec::new(), spares }
     }
 
     /// Takes out what the new version no longer uses.
@@ -207,23 +347,72 @@ impl Editor {
         std::mem::take(&mut self.retired)
     }
 
+    /// Frees at once what was retired: no version may be left that uses it.
+    pub(super) fn free_all(&mut self) {
+        drop(Ripe::all(self.take()));
+    }
+
+    /// Takes out the memory that was not needed.
+    pub(super) fn take_spares(&mut self) -> Spares {
+        std::mem::take(&mut self.spares)
+    }
+
     /// The version that is being made.
     pub(super) fn version(&self) -> Sequence {
         self.version
     }
 
-    pub(super) fn leaf<L: Node, B: Node>(&self, leaf: L) -> Child<L, B> {
+    pub(super) fn leaf<L: Node, B: Node>(&mut self, leaf: L) -> Child<L, B> {
         let address = self.make(leaf).cast::<()>().map_addr(|address| address | LEAF);
         Child { address, nodes: PhantomData }
     }
 
-    pub(super) fn branch<L: Node, B: Node>(&self, branch: B) -> Child<L, B> {
+    pub(super) fn branch<L: Node, B: Node>(&mut self, branch: B) -> Child<L, B> {
         Child { address: self.make(branch).cast(), nodes: PhantomData }
     }
 
-    fn make<N: Node>(&self, node: N) -> NonNull<Born<N>> {
+    #[expect(unsafe_code, reason = "writes into memory that was used before")]
+    fn make<N: Node>(&mut self, node: N) -> NonNull<Born<N>> {
         const { assert!(!std::mem::needs_drop::<N>()) };
-        NonNull::from(Box::leak(Box::new(Born { at: self.version, node })))
+        let born = Born { at: self.version, node };
+        match self.spares.take(Layout::new::<Born<N>>()) {
+            None => NonNull::from(Box::leak(Box::new(born))),
+            Some(spare) => {
+                let spare = spare.cast::<Born<N>>();
+                // SAFETY: a spare block is nobody's, and it came from the allocator with the layout of this very type.
+                unsafe { spare.write(born) };
+                spare
+            }
+        }
+    }
+
+    /// Values in order of their bits; nothing in them is ever dropped.
+    pub(super) fn run<V>(&self, present: u16, values: Vec<V>) -> Run<V> {
+        const { assert!(!std::mem::needs_drop::<V>()) };
+        debug_assert_eq!(present.count_ones() as usize, values.len());
+        Run { values: NonNull::from(Box::leak(values.into_boxed_slice())).cast(), present, born: self.version }
+    }
+
+    /// Puts a value in, or takes it out.
+    pub(super) fn change_run<V: Clone>(&mut self, run: &mut Run<V>, at: u32, value: Option<V>) {
+        let (position, bit) = (run.position(at), Run::<V>::bit(at));
+        let is_there = usize::from(run.present & bit != 0);
+        let (before, rest) = run.values().split_at(position.min(run.len()));
+        let behind = rest.get(is_there..).unwrap_or_default();
+        let present = if value.is_some() { run.present | bit } else { run.present & !bit };
+        let values = before.iter().cloned().chain(value).chain(behind.iter().cloned()).collect();
+        let changed = self.run(present, values);
+        self.retire_run(std::mem::replace(run, changed));
+    }
+
+    /// Takes a run that the new version does not use.
+    pub(super) fn retire_run<V>(&mut self, run: Run<V>) {
+        if let Ok(layout) = Layout::array::<V>(run.len())
+            && layout.size() > 0
+        {
+            let block = Block { address: run.values.cast(), layout };
+            self.retired.push(Garbage { born: run.born, what: What::Block(block) });
+        }
     }
 
     /// The node, to be changed: itself if this version made it, else a copy that takes its place.
@@ -248,10 +437,11 @@ impl Editor {
 
     /// Takes a node that the new version does not use, but for what lies below it.
     pub(super) fn retire<L: Node, B: Node>(&mut self, child: Child<L, B>) {
-        let what = match child.is_leaf() {
-            true => What::Node { address: child.node::<L>().cast(), free: free_node::<L> },
-            false => What::Node { address: child.node::<B>().cast(), free: free_node::<B> },
+        let layout = match child.is_leaf() {
+            true => Layout::new::<Born<L>>(),
+            false => Layout::new::<Born<B>>(),
         };
+        let what = What::Block(Block { address: child.node::<()>().cast(), layout });
         self.retired.push(Garbage { born: child.born(), what });
     }
 

@@ -1,4 +1,5 @@
-//! [`Radix`]: a copy-on-write radix tree over numbers, the stuff of every index that goes by an id.
+//! [`Radix`]: a copy-on-write radix tree over numbers, for what changes less often than the regions themselves: stores, sets
+//! of ids, reported sizes. Its nodes count their holders, so it can hold values that do so too.
 //!
 //! Ids come from an allocator that hands out others in between (those of peers, and of regions that live elsewhere), so a
 //! leaf spans 16 keys but stores only those that are there; branches are 16 wide. As with the key index, a node is copied
@@ -181,80 +182,6 @@ impl<V: Value> Radix<V> {
         {
             self.root = Some(first.clone());
             self.height -= 1;
-        }
-    }
-
-    /// Calls `visit` for every key at which the two trees may differ, in order of keys, with what is there before and
-    /// after. Costs in proportion to what changed: subtrees that both share are passed over. A leaf that only one of them
-    /// has is compared whole, so `visit` also meets values that are the same.
-    pub(super) fn diff<'a>(&'a self, later: &'a Self, visit: &mut impl FnMut(Option<&'a V>, Option<&'a V>)) {
-        diff(Subtree::of(self), Subtree::of(later), self.height.max(later.height), visit);
-    }
-}
-
-/// One side of a comparison. A subtree that is lower than the other stands for one with nothing but a first child.
-struct Subtree<'a, V: Value> {
-    node: Option<&'a Node<V>>,
-    height: u32,
-}
-
-impl<V: Value> Clone for Subtree<'_, V> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<V: Value> Copy for Subtree<'_, V> {}
-
-impl<'a, V: Value> Subtree<'a, V> {
-    fn of(tree: &'a Radix<V>) -> Self {
-        Self { node: tree.root.as_ref(), height: tree.height }
-    }
-
-    fn child(self, at: usize, height: u32) -> Self {
-        match self.node {
-            _ if self.height < height => Self { node: self.node.filter(|_| at == 0), ..self },
-            Some(Node::Branch(branch)) => {
-                Self { node: branch.children.get(at).and_then(Option::as_ref), height: height - 1 }
-            }
-            _ => Self { node: None, height: height - 1 },
-        }
-    }
-
-    fn value(self, key: u64) -> Option<&'a V> {
-        match self.node? {
-            Node::Leaf(leaf) => value_of(leaf, key),
-            Node::Branch(_) => None,
-        }
-    }
-
-    fn is(self, other: Self) -> bool {
-        match (self.node, other.node) {
-            (None, None) => true,
-            (Some(Node::Leaf(one)), Some(Node::Leaf(other))) => std::ptr::eq(one.as_ptr(), other.as_ptr()),
-            (Some(Node::Branch(one)), Some(Node::Branch(two))) => self.height == other.height && Arc::ptr_eq(one, two),
-            _ => false,
-        }
-    }
-}
-
-fn diff<'a, V: Value>(
-    before: Subtree<'a, V>,
-    after: Subtree<'a, V>,
-    height: u32,
-    visit: &mut impl FnMut(Option<&'a V>, Option<&'a V>),
-) {
-    if before.height == after.height && before.is(after) {
-        return;
-    }
-    if height > 0 {
-        (0..FAN).for_each(|at| diff(before.child(at, height), after.child(at, height), height - 1, visit));
-        return;
-    }
-    for key in 0..SPAN as u64 {
-        let (before, after) = (before.value(key), after.value(key));
-        if before.is_some() || after.is_some() {
-            visit(before, after);
         }
     }
 }

@@ -493,7 +493,7 @@ fn ids_may_be_as_large_as_they_like_and_leave_no_levels_behind() {
         pair.apply(&[(RegionId::new(id), None)]);
         pair.compare();
         let largest = pair.model.by_id.keys().next_back().map_or(0, |id| id.get());
-        let levels = (64 - largest.leading_zeros()).saturating_sub(4).div_ceil(4);
+        let levels = (64 - largest.leading_zeros()).saturating_sub(8).div_ceil(6);
         assert_eq!(pair.index.id_levels(), levels, "after {id} left");
     }
 }

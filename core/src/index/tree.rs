@@ -59,20 +59,19 @@ impl Path {
 }
 
 impl KeyTree {
-    pub(super) fn empty(editor: &Editor) -> Self {
+    pub(super) fn empty(editor: &mut Editor) -> Self {
         Self { root: editor.leaf(Leaf::new(slots::empty())) }
     }
 
     /// A tree of regions that come in key order, in nodes as full as can be. O(regions), and much cheaper than inserting.
-    pub(super) fn build(regions: Vec<Kept>, edit: &Edit<'_>) -> Self {
-        let editor = &*edit.editor;
-        let leaf = |regions: Vec<Kept>| editor.leaf(Leaf::new(slots::fill(regions)));
+    pub(super) fn build(regions: Vec<Kept>, edit: &mut Edit<'_>) -> Self {
+        let leaf = |regions: Vec<Kept>| edit.editor.leaf(Leaf::new(slots::fill(regions)));
         let mut nodes: Vec<Child> = chunks(regions).into_iter().map(leaf).collect();
         while nodes.len() > 1 {
-            let branch = |children: Vec<Child>| editor.branch(Branch::new(slots::fill(children), edit.stats));
+            let branch = |children: Vec<Child>| edit.editor.branch(Branch::new(slots::fill(children), edit.stats));
             nodes = chunks(nodes).into_iter().map(branch).collect();
         }
-        nodes.pop().map_or_else(|| Self::empty(editor), |root| Self { root })
+        nodes.pop().map_or_else(|| Self::empty(edit.editor), |root| Self { root })
     }
 
     /// The same tree, as the next version begins with it.
@@ -86,9 +85,8 @@ impl KeyTree {
     }
 
     /// Frees the whole tree, with its regions. Nobody may use any version of it.
-    pub(super) fn dismantle(self) {
-        let mut editor = Editor::new(Sequence::default());
-        self.root.dismantle(&mut editor);
+    pub(super) fn dismantle(self, editor: &mut Editor) {
+        self.root.dismantle(editor);
     }
 
     pub(super) fn root(&self) -> &Child {

@@ -9,7 +9,7 @@
 
 use std::collections::VecDeque;
 
-use super::own::Garbage;
+use super::own::{Garbage, Spares};
 use crate::ids::Sequence;
 use crate::sync::Arc;
 
@@ -111,6 +111,15 @@ impl Ripe {
     pub(super) fn all(garbage: Vec<Garbage>) -> Self {
         Self(garbage)
     }
+
+    /// Keeps the memory of some nodes for the next ones.
+    #[expect(unsafe_code, reason = "frees what plain pointers led to")]
+    pub(super) fn keep_some(&mut self, spares: &mut Spares) {
+        for block in self.0.extract_if(.., |one| one.is_block()) {
+            // SAFETY: as in `drop`.
+            unsafe { block.free(Some(spares)) }
+        }
+    }
 }
 
 impl Drop for Ripe {
@@ -120,7 +129,7 @@ impl Drop for Ripe {
             // SAFETY: it is only made by `look_at`, of things whose last user has ended and whose other users had ended
             // before (a thing is handed down to the next older living version that may use it, and freed when there is
             // none), and by the end of an index, when no version is left.
-            unsafe { one.free() };
+            unsafe { one.free(None) };
         }
     }
 }

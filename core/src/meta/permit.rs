@@ -147,7 +147,7 @@ impl Writers {
     }
 
     /// Begins the state after the current one.
-    pub(super) fn next(&self, meta: &StoreMeta) -> Next {
+    pub(super) fn next(&mut self, meta: &StoreMeta) -> Next {
         // The end of the number range is 584 years of a publish every nanosecond away.
         self.index.next(Sequence::new(meta.sequence().get().wrapping_add(1)))
     }
