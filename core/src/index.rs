@@ -35,13 +35,12 @@ use self::own::{Editor, Garbage, Kept, Spares};
 use self::radix::{Radix, Value};
 pub(crate) use self::stores::Stores;
 use self::tree::KeyTree;
-pub(crate) use self::versions::Ripe;
 use self::versions::Versions;
 use crate::ids::{RegionId, Sequence};
 use crate::keys::{EndKey, KeyRange};
 use crate::region::Region;
-use crate::sync::{Arc, OnceLock};
 use crate::stats::{Stats, Sums};
+use crate::sync::{Arc, OnceLock};
 
 impl Value for Stats {}
 
@@ -105,9 +104,17 @@ pub(crate) struct Next {
 }
 
 /// What a version's readers hold. When the last of them lets go, the version has ended.
-struct Life {
+///
+/// It also holds those trees whose nodes count their holders, so that a reader is never the last to hold one: what a version
+/// leaves behind is freed by writers, whatever it is.
+pub(crate) struct Life {
+    _by_store: Stores,
+    _stats: Radix<Stats>,
     _estate: Arc<Estate>,
 }
+
+/// What can be freed, to be dropped where nobody waits.
+pub(crate) type Ripe = versions::Ripe<Life>;
 
 /// What is left when the writer is gone, for whoever is the last to read: all memory of all versions that are left.
 #[derive(Default)]
@@ -219,7 +226,7 @@ impl IndexWriter {
         let by_id = IdTree::default();
         let newest = Trees { by_key, by_id, by_store: Stores::default(), stats: Radix::default() };
         let estate = Arc::new(Estate::default());
-        let life = Arc::new(Life { _estate: estate.clone() });
+        let life = newest.life(&estate);
         let index = Index { trees: newest.share(), _life: life.clone() };
         (Self { newest, versions: Versions::new(number, life), spares: Spares::default(), estate }, index)
     }
@@ -233,7 +240,7 @@ impl IndexWriter {
 
     /// Takes a version, made from the one that is still the newest, as the newest, for readers to see.
     pub(crate) fn take(&mut self, mut next: Next) -> Index {
-        let life = Arc::new(Life { _estate: self.estate.clone() });
+        let life = next.trees.life(&self.estate);
         self.versions.push(next.editor.version(), life.clone(), next.editor.take());
         self.spares = next.editor.take_spares();
         self.newest = next.trees;
@@ -265,8 +272,7 @@ impl Drop for IndexWriter {
 impl Drop for Estate {
     fn drop(&mut self) {
         if let Some((by_key, by_id, garbage)) = self.0.take() {
-            drop(Ripe::all(garbage));
-            let mut editor = Editor::new(Sequence::default(), Spares::default());
+            let mut editor = Editor::of_estate(garbage);
             by_id.dismantle(&mut editor);
             by_key.dismantle(&mut editor);
         }
@@ -280,6 +286,11 @@ impl fmt::Debug for IndexWriter {
 }
 
 impl Trees {
+    fn life(&self, estate: &Arc<Estate>) -> Arc<Life> {
+        let (by_store, stats) = (self.by_store.clone(), self.stats.clone());
+        Arc::new(Life { _by_store: by_store, _stats: stats, _estate: estate.clone() })
+    }
+
     /// The same trees, as the next version begins with them, or as readers see them.
     fn share(&self) -> Self {
         Self {

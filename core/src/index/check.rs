@@ -49,7 +49,10 @@ impl Index {
         assert!(self.trees.by_store.iter().eq(stores.iter().copied()), "I11: stores");
         for (store, class) in stores.into_iter().flat_map(|store| PeerClass::ALL.map(|class| (store, class))) {
             let expected = expected.remove(&(store, class)).unwrap_or_default();
-            assert!(self.trees.by_store.regions(store, class).eq(expected.iter().copied()), "I11: {class:?} on {store}");
+            assert!(
+                self.trees.by_store.regions(store, class).eq(expected.iter().copied()),
+                "I11: {class:?} on {store}"
+            );
             assert_eq!(self.trees.by_store.count(store, class), expected.len(), "I11: {class:?} on {store}");
             let selected: BTreeSet<_> =
                 (0..expected.len()).filter_map(|nth| self.trees.by_store.select(store, class, nth)).collect();

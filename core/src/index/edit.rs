@@ -27,7 +27,13 @@ type Steps<'a> = &'a [u8];
 impl Child {
     /// Puts in a region, which counts for `totals`, in front of the entry at a position. Returns the new right neighbour of
     /// this node if it was split.
-    pub(super) fn insert(&mut self, steps: Steps<'_>, region: Kept, totals: Totals, edit: &mut Edit<'_>) -> Option<Self> {
+    pub(super) fn insert(
+        &mut self,
+        steps: Steps<'_>,
+        region: Kept,
+        totals: Totals,
+        edit: &mut Edit<'_>,
+    ) -> Option<Self> {
         let (&at, below) = steps.split_first()?;
         match edit.editor.own(self) {
             ChildMut::Leaf(leaf) => leaf.insert(at.into(), region).map(|right| edit.editor.leaf(right)),

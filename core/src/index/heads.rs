@@ -103,7 +103,8 @@ impl Heads {
     pub(super) fn suits(&self, key: &[u8]) -> bool {
         let base = usize::from(self.base);
         let words = self.template.iter().zip(&self.mask).enumerate();
-        let mismatch = words.fold(0, |found, (at, (template, mask))| found | ((word(key, base + at * 8) ^ template) & mask));
+        let mismatch =
+            words.fold(0, |found, (at, (template, mask))| found | ((word(key, base + at * 8) ^ template) & mask));
         mismatch == 0 && base == 0
     }
 
@@ -200,7 +201,8 @@ impl Heads {
         // With no other key but the empty one, the columns are those of no key at all.
         let fits = !other.is_empty() && shared_columns_up_to(key, other, base) == base;
         let words = self.template.iter().zip(&self.mask).enumerate();
-        let matches = words.fold(0, |found, (at, (template, mask))| found | ((word(key, base + at * 8) ^ template) & mask)) == 0;
+        let matches =
+            words.fold(0, |found, (at, (template, mask))| found | ((word(key, base + at * 8) ^ template) & mask)) == 0;
         (fits && matches).then(|| self.head(key))
     }
 

@@ -18,7 +18,6 @@ use std::num::NonZero;
 use std::ops::Deref;
 use std::ptr::NonNull;
 
-use super::versions::Ripe;
 use crate::ids::Sequence;
 use crate::prefetch;
 use crate::region::Region;
@@ -342,14 +341,23 @@ impl Editor {
         Self { version, retired: Vec::new(), spares }
     }
 
+    /// For the end of an index, beginning with what still waits to be freed.
+    pub(super) fn of_estate(garbage: Vec<Garbage>) -> Self {
+        Self { version: Sequence::default(), retired: garbage, spares: Spares::default() }
+    }
+
     /// Takes out what the new version no longer uses.
     pub(super) fn take(&mut self) -> Vec<Garbage> {
         std::mem::take(&mut self.retired)
     }
 
-    /// Frees at once what was retired: no version may be left that uses it.
+    /// Frees at once what was retired, from an index of which no version is left.
+    #[expect(unsafe_code, reason = "the memory may still be in use")]
     pub(super) fn free_all(&mut self) {
-        drop(Ripe::all(self.take()));
+        for one in self.retired.drain(..) {
+            // SAFETY: this is called when an index ends, and that is when the last version and the writer are gone.
+            unsafe { one.free(None) };
+        }
     }
 
     /// Takes out the memory that was not needed.

@@ -384,10 +384,6 @@ fn pack<V>(slots: [Option<V>; SPAN]) -> Leaf<V> {
 
 #[cfg(test)]
 impl<V: Value> Radix<V> {
-    pub(super) fn height(&self) -> u32 {
-        self.height
-    }
-
     pub(super) fn collect_nodes(&self, nodes: &mut std::collections::HashSet<*const ()>) {
         let mut left: Vec<&Node<V>> = self.root.iter().collect();
         while let Some(node) = left.pop() {

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use super::heads::{Heads, WIDTH};
-use super::{Index, IndexWriter};
-use crate::sync::Arc;
 use super::slots::{self, Keyed, Slots};
+use super::{Index, IndexWriter};
 use crate::RegionEpoch;
 use crate::ids::{PeerId, RegionId, Sequence, StoreId};
 use crate::keys::{EndKey, KeyRange};
 use crate::peer::{Peer, PeerClass, PeerRole};
 use crate::region::{Region, RegionDraft};
+use crate::sync::Arc;
 
 /// A seed for this run, printed so that a failure replays: `REGIONMETA_SEED=<n> cargo test -p regionmeta index`.
 fn rng() -> fastrand::Rng {
@@ -258,7 +258,6 @@ impl Pair {
             (RegionId::new(id), Some(region_of(id, region.start_key(), end_of(region)))),
         ]);
     }
-
 }
 
 impl Version {

@@ -45,8 +45,8 @@ impl<L> Versions<L> {
     }
 
     /// Looks whether versions have ended, and returns what can be freed. Costs O(1) and what was freed.
-    pub(super) fn collect(&mut self) -> Ripe {
-        let mut ripe = Ripe(Vec::new());
+    pub(super) fn collect(&mut self) -> Ripe<L> {
+        let mut ripe = Ripe::none();
         // The one that was just replaced has mostly ended by now, and the others are looked at in turn.
         if let Some(replaced) = self.living.len().checked_sub(2) {
             self.look_at(replaced, &mut ripe);
@@ -63,8 +63,8 @@ impl<L> Versions<L> {
     }
 
     /// As [`collect`](Self::collect), of all versions. O(versions).
-    pub(super) fn collect_all(&mut self) -> Ripe {
-        let mut ripe = Ripe(Vec::new());
+    pub(super) fn collect_all(&mut self) -> Ripe<L> {
+        let mut ripe = Ripe::none();
         // From the newest on, so that what is handed down to an older version is looked at with it.
         for at in (0..self.living.len()).rev() {
             self.look_at(at, &mut ripe);
@@ -73,22 +73,21 @@ impl<L> Versions<L> {
     }
 
     /// Whether a version has ended. If it has, it is gone.
-    fn look_at(&mut self, at: usize, ripe: &mut Ripe) -> bool {
+    fn look_at(&mut self, at: usize, ripe: &mut Ripe<L>) -> bool {
         let is_newest = at + 1 >= self.living.len();
         // With the count at one nobody else can raise it. `get_mut` reads it with Acquire, and every holder lowers it with
         // Release, so whatever they read has been read by now.
         if is_newest || self.living.get_mut(at).is_none_or(|version| Arc::get_mut(&mut version.life).is_none()) {
             return false;
         }
-        let ended = self.living.remove(at);
-        let before = at.checked_sub(1).and_then(|before| self.living.get_mut(before));
-        let (mut inherited, freed) = match (&before, ended) {
-            (_, None) => return false,
-            (None, Some(ended)) => (Vec::new(), ended.garbage),
-            (Some(before), Some(ended)) => ended.garbage.into_iter().partition(|one| one.born <= before.number),
-        };
-        ripe.0.extend(freed);
-        before.into_iter().for_each(|before| before.garbage.append(&mut inherited));
+        let Some(ended) = self.living.remove(at) else { return false };
+        let older = at.checked_sub(1).and_then(|before| self.living.get_mut(before));
+        let number = older.as_ref().map(|older| older.number);
+        let (mut inherited, freed): (Vec<_>, Vec<_>) =
+            ended.garbage.into_iter().partition(|one| Some(one.born) <= number);
+        older.into_iter().for_each(|older| older.garbage.append(&mut inherited));
+        ripe.garbage.extend(freed);
+        ripe.ended.push(ended.life);
         true
     }
 
@@ -103,32 +102,36 @@ impl<L> Versions<L> {
     }
 }
 
-/// What nobody uses any more. It is freed when this is dropped: best where nobody waits.
+/// What nobody uses any more, and the lives of the versions that did. All of it is freed when this is dropped: best where
+/// nobody waits.
 #[must_use]
-pub(crate) struct Ripe(Vec<Garbage>);
+pub(crate) struct Ripe<L> {
+    garbage: Vec<Garbage>,
+    ended: Vec<Arc<L>>,
+}
 
-impl Ripe {
-    pub(super) fn all(garbage: Vec<Garbage>) -> Self {
-        Self(garbage)
+impl<L> Ripe<L> {
+    fn none() -> Self {
+        Self { garbage: Vec::new(), ended: Vec::new() }
     }
 
     /// Keeps the memory of some nodes for the next ones.
     #[expect(unsafe_code, reason = "frees what plain pointers led to")]
     pub(super) fn keep_some(&mut self, spares: &mut Spares) {
-        for block in self.0.extract_if(.., |one| one.is_block()) {
+        for block in self.garbage.extract_if(.., |one| one.is_block()) {
             // SAFETY: as in `drop`.
             unsafe { block.free(Some(spares)) }
         }
     }
 }
 
-impl Drop for Ripe {
+impl<L> Drop for Ripe<L> {
     #[expect(unsafe_code, reason = "frees what plain pointers led to")]
     fn drop(&mut self) {
-        for one in self.0.drain(..) {
+        for one in self.garbage.drain(..) {
             // SAFETY: it is only made by `look_at`, of things whose last user has ended and whose other users had ended
-            // before (a thing is handed down to the next older living version that may use it, and freed when there is
-            // none), and by the end of an index, when no version is left.
+            // before: a thing is handed down to the next older living version that may use it, and freed when there is
+            // none.
             unsafe { one.free(None) };
         }
     }

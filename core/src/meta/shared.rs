@@ -1,9 +1,9 @@
 //! [`Shared`]: what the writers of a map publish and its readers load.
 
+use super::Snapshot;
 use super::feed::Feed;
 use super::history::History;
 use super::snapshot::Root;
-use super::Snapshot;
 use crate::ids::{Sequence, StoreId};
 use crate::index::Index;
 use crate::sync::{Arc, AtomicU64, Mutex, Ordering, Swap};

@@ -35,18 +35,21 @@ impl Snapshot {
 
     /// The number of the changeset, or of the [report](crate::StoreMeta::report), that made this state.
     #[must_use]
+    #[inline]
     pub fn sequence(&self) -> Sequence {
         self.root.sequence
     }
 
     /// The region that owns `key`; `None` if the key lies in a hole, which another store may own. O(log regions).
     #[must_use]
+    #[inline]
     pub fn locate(&self, key: &[u8]) -> Option<Entry<'_>> {
         self.root.index.locate(key)
     }
 
     /// The regions that own `keys`, looked up sixteen at a time so that their cache misses overlap. Fills as many places of
     /// `found` as there are keys. The way to route a batch; for a single key [`locate`](Self::locate) is cheaper.
+    #[inline]
     pub fn locate_many<'a>(&'a self, keys: &[&[u8]], found: &mut [Option<Entry<'a>>]) {
         self.root.index.locate_many(keys, found);
     }
@@ -74,6 +77,7 @@ impl Snapshot {
 
     /// The region with this id. O(log regions) with a wide base: a few cached loads.
     #[must_use]
+    #[inline]
     pub fn get(&self, id: RegionId) -> Option<Entry<'_>> {
         self.root.index.get(id)
     }
