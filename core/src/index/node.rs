@@ -53,6 +53,15 @@ pub(super) struct Leaf {
     pub(super) regions: Slots<Kept>,
 }
 
+/// Where a key falls among the regions of a leaf.
+#[derive(Clone, Copy)]
+pub(super) struct Position {
+    /// How many of them begin at or before the key.
+    pub(super) at: usize,
+    /// The last of these begins with the key.
+    pub(super) starts_there: bool,
+}
+
 /// Nodes of one height, ordered by the first start key below each.
 ///
 /// That key is exactly the one that the search compares with, always: a separator never outlives the region it came from.
@@ -118,18 +127,23 @@ impl Leaf {
         (self, guess)
     }
 
-    /// How many regions begin at or before the key, if this leaf can tell.
-    pub(super) fn position(&self, key: &[u8]) -> Option<usize> {
+    /// Where the key falls, if this leaf can tell.
+    pub(super) fn position(&self, key: &[u8]) -> Option<Position> {
         let guess = self.heads.guess(key);
         let at = guess.position.checked_sub(1)?;
         let region = self.region(at)?;
         let is_between = !guess.is_tie && self.heads.suits(key) && self.region(guess.position).is_some();
-        (is_between || owns(region, key)).then_some(guess.position)
+        if is_between {
+            return Some(Position { at: guess.position, starts_there: false });
+        }
+        owns(region, key).then(|| Position { at: guess.position, starts_there: region.start_key() == key })
     }
 
-    /// How many regions of this leaf begin at or before the key, which is at home here.
-    pub(super) fn position_by_keys(&self, key: &[u8]) -> usize {
-        self.heads.position(key, &self.regions)
+    /// Where the key falls, if it is at home here.
+    pub(super) fn position_by_keys(&self, key: &[u8]) -> Position {
+        let at = self.heads.position(key, &self.regions);
+        let floor = at.checked_sub(1).and_then(|at| self.region(at));
+        Position { at, starts_there: floor.is_some_and(|floor| floor.start_key() == key) }
     }
 
     /// The regions in front of a position, and what was reported of them.

@@ -3,7 +3,7 @@
 use super::cursor::Regions;
 use super::edit::Edit;
 use super::heads::WIDTH;
-use super::node::{Branch, Child, Leaf, Totals};
+use super::node::{Branch, Child, Leaf, Position, Totals};
 use super::own::{ChildRef, Editor, Kept};
 use super::radix::Radix;
 use super::slots;
@@ -27,6 +27,8 @@ pub(super) struct Place<'a> {
     pub(super) rank: usize,
     /// The last of them.
     pub(super) floor: Option<&'a Region>,
+    /// It begins with the key.
+    starts_there: bool,
     path: Path,
 }
 
@@ -129,7 +131,7 @@ impl KeyTree {
         &self,
         key: &[u8],
         in_branch: impl Fn(&Branch, &[u8]) -> usize,
-        in_leaf: impl Fn(&Leaf, &[u8]) -> Option<usize>,
+        in_leaf: impl Fn(&Leaf, &[u8]) -> Option<Position>,
     ) -> Option<Place<'_>> {
         let mut place = Place::default();
         let mut node = &self.root;
@@ -140,17 +142,18 @@ impl KeyTree {
             node = branch.child(at)?;
         }
         let ChildRef::Leaf(leaf) = node.get() else { return None };
-        let position = in_leaf(leaf, key)?;
-        place.rank += position;
-        place.path.push(position);
-        place.floor = position.checked_sub(1).and_then(|at| leaf.region(at));
+        let Position { at, starts_there } = in_leaf(leaf, key)?;
+        place.rank += at;
+        place.path.push(at);
+        place.floor = at.checked_sub(1).and_then(|at| leaf.region(at));
+        place.starts_there = starts_there;
         Some(place)
     }
 
     /// How many regions begin before `key`.
     pub(super) fn rank(&self, key: &[u8]) -> usize {
-        let Place { rank, floor, .. } = self.place(key);
-        rank - usize::from(floor.is_some_and(|floor| floor.start_key() == key))
+        let Place { rank, starts_there, .. } = self.place(key);
+        rank - usize::from(starts_there)
     }
 
     /// How many regions begin before an end.
@@ -184,9 +187,8 @@ impl KeyTree {
     /// What begins before an end, added up. O(log regions).
     pub(super) fn totals_before(&self, end: EndKey<'_>, stats: &Radix<Stats>) -> Totals {
         let EndKey::Finite(key) = end else { return self.root.totals(stats) };
-        let Place { path, floor, .. } = self.place(key);
-        let begins_there = floor.is_some_and(|floor| floor.start_key() == key);
-        let path = if begins_there { path.to_floor() } else { path };
+        let Place { path, starts_there, .. } = self.place(key);
+        let path = if starts_there { path.to_floor() } else { path };
         let (mut node, mut totals) = (&self.root, Totals::default());
         for &step in path.steps() {
             match node.get() {
@@ -220,8 +222,8 @@ impl KeyTree {
 
     /// Takes out the region that starts at a key, and which came with the version `born`.
     pub(super) fn remove(&mut self, start_key: &[u8], born: Sequence, edit: &mut Edit<'_>) {
-        let Place { path, floor, .. } = self.place(start_key);
-        if let Some(floor) = floor.filter(|floor| floor.start_key() == start_key) {
+        let Place { path, floor, starts_there, .. } = self.place(start_key);
+        if let Some(floor) = floor.filter(|_| starts_there) {
             let totals = Totals::of_region(edit.stats.get(floor.id().get()));
             let region = self.root.remove(path.to_floor().steps(), totals, edit);
             region.into_iter().for_each(|region| edit.editor.retire_region(region, born));
@@ -238,8 +240,8 @@ impl KeyTree {
 
     /// The way to the region that starts at a key.
     fn path_to(&self, start_key: &[u8]) -> Option<Path> {
-        let Place { path, floor, .. } = self.place(start_key);
-        floor.filter(|floor| floor.start_key() == start_key).map(|_| path.to_floor())
+        let Place { path, starts_there, .. } = self.place(start_key);
+        starts_there.then(|| path.to_floor())
     }
 }
 
