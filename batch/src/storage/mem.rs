@@ -35,6 +35,7 @@ struct Families {
 #[derive(Clone, Debug, Default)]
 pub struct MemBatch {
     mutations: Vec<(Family, Vec<u8>, Option<Vec<u8>>)>,
+    bytes: usize,
 }
 
 impl Families {
@@ -96,12 +97,18 @@ impl Storage for MemStorage {
         MemBatch::default()
     }
 
+    fn batch_bytes(&self, batch: &MemBatch) -> usize {
+        batch.bytes
+    }
+
     fn put(&self, batch: &mut MemBatch, family: Family, key: &[u8], value: &[u8]) -> Result<(), StorageError> {
+        batch.bytes += key.len() + value.len();
         batch.mutations.push((family, key.to_vec(), Some(value.to_vec())));
         Ok(())
     }
 
     fn delete(&self, batch: &mut MemBatch, family: Family, key: &[u8]) -> Result<(), StorageError> {
+        batch.bytes += key.len();
         batch.mutations.push((family, key.to_vec(), None));
         Ok(())
     }
