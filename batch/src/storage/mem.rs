@@ -14,7 +14,7 @@ pub struct MemStorage {
     state: Arc<Mutex<State>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct State {
     durable: Families,
     /// Batches that were written and not yet synced, in order.
@@ -65,6 +65,12 @@ impl MemStorage {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Another storage with the same content, which goes its own way from here.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        Self { state: Arc::new(Mutex::new(self.lock().clone())) }
     }
 
     /// A power loss: of the batches that were written and not synced, only the first `kept` are still there.

@@ -16,5 +16,6 @@ mod directory;
 mod kill;
 mod model;
 mod options;
+mod pool;
 mod recovery;
 mod storage;
