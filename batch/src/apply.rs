@@ -31,6 +31,7 @@ mod delegate;
 mod entry;
 mod flush;
 mod mailbox;
+mod merge;
 mod pool;
 mod round;
 mod router;

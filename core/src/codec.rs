@@ -16,8 +16,10 @@
 //! the payload is parsed, and no length is trusted that was not compared with the bytes present. This stops accidents, not
 //! forgers; what a forger wrote is still memory-safe and still has to pass the verifier and I13 (I10).
 
+mod admin;
 mod envelope;
 mod records;
 
+pub use self::admin::{ADMIN_BYTES_MAX, AdminCodecError};
 pub use self::envelope::{DecodeError, ENVELOPE_BYTES, FORMAT_VERSION, RecordKind};
 pub use self::records::Record;

@@ -37,8 +37,8 @@
 //!
 //! ```
 //! use regionmeta::{
-//!     AdminCommand, BatchSplit, Changeset, KeyRange, Outcome, Peer, Reason, RegionDraft, RegionEpoch, SplitRequest, StoreId,
-//!     StoreMeta,
+//!     AdminCommand, AdminHeader, ApplyContext, ApplyState, BatchSplit, Changeset, KeyRange, LogPosition, Outcome, Peer,
+//!     Reason, RegionDraft, RegionEpoch, SplitRequest, StoreId, StoreMeta,
 //! };
 //!
 //! let store = StoreId::new(1);
@@ -51,7 +51,9 @@
 //! let entry = before.locate(b"m").ok_or("no region")?;
 //! let request = SplitRequest { split_key: b"m".to_vec(), new_region_id: 3.into(), new_peer_ids: vec![4.into()] };
 //! let command = AdminCommand::BatchSplit(BatchSplit { requests: vec![request], right_derive: true });
-//! let Outcome::Split { regions, derived } = command.plan(entry.region(), entry.region().epoch(), store)? else {
+//! let header = AdminHeader::new(1.into(), entry.region().epoch());
+//! let context = ApplyContext::new(store, LogPosition { index: 6.into(), term: 6.into() }, ApplyState::INITIAL);
+//! let Outcome::Split { regions, derived } = command.plan(&header, entry.region(), &context)? else {
 //!     return Err("a split has one kind of outcome".into());
 //! };
 //!
@@ -101,8 +103,13 @@ mod readme_of_the_package {}
 #[doc = include_str!("../../README.md")]
 mod readme_of_the_repository {}
 
-pub use admin::{AdminCommand, AdminError, BatchSplit, ChangeKind, Outcome, PeerChange, SplitRequest};
-pub use codec::{DecodeError, ENVELOPE_BYTES, FORMAT_VERSION, Record, RecordKind};
+pub use admin::{
+    AdminCommand, AdminError, AdminHeader, AdminRequest, ApplyContext, BatchSplit, BatchSwitchWitness, ChangeKind,
+    ChangePeerV2, ChildDecision, ChildReservation, CommitMerge, CompactLog, ComputeHash, ConfChangeKind,
+    FinishFlashback, LogEntry, Outcome, PeerChange, PrepareFlashback, PrepareMerge, ProposalError, RollbackMerge,
+    Split, SplitChild, SplitRequest, TargetSeen, TransferLeader, Verdict, VerifyHash, WitnessSwitch,
+};
+pub use codec::{ADMIN_BYTES_MAX, AdminCodecError, DecodeError, ENVELOPE_BYTES, FORMAT_VERSION, Record, RecordKind};
 pub use epoch::{AdminKind, EpochHalves, EpochOverflow, EpochRule, RegionEpoch};
 pub use ids::{ClusterId, LogIndex, PeerId, RegionId, Sequence, StoreId, Term};
 pub use index::Entry;

@@ -15,6 +15,7 @@ use triomphe::ThinArc;
 pub(crate) use self::check::verifier_options;
 pub use self::check::{PEERS_MAX, REGION_BYTES_MAX};
 pub use self::draft::RegionDraft;
+pub(crate) use self::draft::write_bytes;
 pub use self::error::RegionError;
 use crate::epoch::RegionEpoch;
 use crate::ids::{LogIndex, PeerId, RegionId, StoreId};
@@ -64,6 +65,12 @@ impl Region {
         let region = Self { buffer: ThinArc::from_header_and_slice((), bytes) };
         check::check(region.as_ref())?;
         Ok(region)
+    }
+
+    /// The region in a table that is part of a larger buffer, which the verifier has passed.
+    pub(crate) fn from_table(table: wire::Region<'_>) -> Result<Self, RegionError> {
+        check::check(RegionRef(table))?; // before the accessors, which rely on it, read what is copied
+        RegionRef(table).to_draft().build()
     }
 
     /// The flatbuffer itself: what is stored, inside an envelope, and what may be sent.

@@ -1,7 +1,7 @@
 //! What the host hears: answers to its entries, and the [`ApplyHost`] that takes them.
 
 use crossbeam::channel::Sender;
-use regionmeta::{AdminError, AdminKind, LogPosition, Outcome, Region, RegionEpoch, RegionId};
+use regionmeta::{AdminError, AdminKind, CommitMerge, LogPosition, Outcome, Region, RegionEpoch, RegionId};
 
 use super::batch::{ApplyError, Committed};
 use crate::poison::Poisoned;
@@ -84,6 +84,13 @@ pub trait ApplyHost<S: Storage>: Send + Sync + 'static {
     /// One entry's answer; in the order of the log for each region. Every entry that was taken gets exactly one, except the
     /// one during which a panic unwinds.
     fn answer(&self, answer: Answer<Self::Tag>);
+
+    /// The target of a merge waits for its source, which lacks entries on this store. `merge.entries` are those that some
+    /// replica may lack: the host appends what is missing to the source's log, commits it, and sends it to the source's
+    /// mailbox like any other entry. Nothing else waits meanwhile.
+    fn catch_up(&self, target: RegionId, merge: &CommitMerge) {
+        let _ = (target, merge);
+    }
 
     /// A region has left the pool, and its entries so far were answered: its record and data are now the caller's to
     /// replace or destroy.

@@ -9,12 +9,13 @@ use std::collections::{HashMap, HashSet};
 
 use regionmeta::layout::{apply_state_key, region_state_key};
 use regionmeta::{
-    AdminCommand, AdminError, ApplyState, Change, Changeset, EpochHalves, LogIndex, LogPosition, Outcome, PeerId,
-    PeerState, Reason, Refusal, Region, RegionEpoch, RegionId, Removal, Sequence,
+    AdminCommand, AdminError, AdminHeader, ApplyContext, ApplyState, Change, Changeset, EpochHalves, LogIndex,
+    LogPosition, Outcome, PeerId, PeerState, Reason, Refusal, Region, RegionEpoch, RegionId, Removal, Sequence,
+    Verdict,
 };
 
 use crate::poison::Poisoned;
-use crate::records;
+use crate::records::{self, ReadError};
 use crate::storage::{Durability, Family, Storage, StorageError};
 use crate::store::Store;
 
@@ -41,11 +42,25 @@ pub enum ApplyError {
     #[error("region {region} was created by this very batch: commit it, then apply the entry that destroys the region")]
     CommitFirst { region: RegionId },
     #[error("command refused: {0}")]
-    Refused(#[from] AdminError),
+    Refused(AdminError),
+    #[error("not yet: {0}")]
+    Waits(AdminError),
+    #[error("nothing more of this region may be applied: {0}")]
+    Fatal(AdminError),
     #[error("region {region}: this version cannot apply the outcome of its command: {outcome:?}")]
     Unsupported { region: RegionId, outcome: Outcome },
     #[error(transparent)]
     Storage(#[from] StorageError),
+}
+
+impl From<AdminError> for ApplyError {
+    fn from(error: AdminError) -> Self {
+        match error.verdict() {
+            Verdict::Refused => Self::Refused(error),
+            Verdict::Wait => Self::Waits(error),
+            Verdict::Fatal => Self::Fatal(error),
+        }
+    }
 }
 
 impl ApplyError {
@@ -110,24 +125,24 @@ struct Base {
 enum After {
     Unchanged(Region),
     Changed(Region, Reason),
-    Destroyed(PeerId),
+    Removed(Removal, Option<PeerId>),
 }
 
 impl Pending {
-    /// Whether any entry counted. A region that was only looked at is not written.
+    /// Whether any entry counted, or the region left. One that was only looked at is not written.
     fn moved(&self) -> bool {
-        self.base.is_none_or(|base| base.applied != self.apply)
+        self.region().is_none() || self.base.is_none_or(|base| base.applied != self.apply)
     }
 
     /// The apply state to store; `None` if the region is gone.
     fn apply_state(&self) -> Option<ApplyState> {
-        (!matches!(self.after, After::Destroyed(_))).then_some(self.apply)
+        (!matches!(self.after, After::Removed(..))).then_some(self.apply)
     }
 
     fn region(&self) -> Option<&Region> {
         match &self.after {
             After::Unchanged(region) | After::Changed(region, _) => Some(region),
-            After::Destroyed(_) => None,
+            After::Removed(..) => None,
         }
     }
 }
@@ -226,17 +241,62 @@ impl<'a, S: Storage> ApplyBatch<'a, S> {
         epoch: RegionEpoch,
         command: &AdminCommand,
     ) -> Result<Outcome, ApplyError> {
+        self.execute(region, entry, &AdminHeader::new(region, epoch), command)
+    }
+
+    /// As [`apply`](Self::apply), with the whole header that the command was proposed with.
+    ///
+    /// # Errors
+    /// [`ApplyError`]. Only after [`ApplyError::Refused`] the entry counts as applied.
+    pub fn execute(
+        &mut self,
+        region: RegionId,
+        entry: LogPosition,
+        header: &AdminHeader,
+        command: &AdminCommand,
+    ) -> Result<Outcome, ApplyError> {
+        let planned = self.plan(region, entry, header, command).and_then(|outcome| self.take(region, outcome));
+        if planned.as_ref().map_or_else(ApplyError::counts, |_| true) {
+            self.count(region, entry)?;
+        }
+        planned
+    }
+
+    /// What a command would do, were it applied now. Nothing changes, and the entry does not count.
+    ///
+    /// # Errors
+    /// [`ApplyError`].
+    pub(super) fn plan(
+        &mut self,
+        region: RegionId,
+        entry: LogPosition,
+        header: &AdminHeader,
+        command: &AdminCommand,
+    ) -> Result<Outcome, ApplyError> {
         let current = self.check_entry(region, entry)?;
-        let outcome = match command.plan(&current, epoch, self.store.ident().store_id) {
-            Ok(outcome) => outcome,
-            Err(refused) => {
-                self.count(region, entry)?;
-                return Err(refused.into());
-            }
+        let context = ApplyContext::new(self.store.ident().store_id, entry, self.pending(region)?.apply);
+        let source = match command {
+            AdminCommand::CommitMerge(merge) => self.record(merge.source.id())?,
+            _ => None,
         };
-        let outcome = self.take(region, outcome)?;
-        self.count(region, entry)?;
-        Ok(outcome)
+        let context = source.as_ref().map_or(context, |source| context.with_merge_source(source));
+        Ok(command.plan(header, &current, &context)?)
+    }
+
+    /// The record of a region as this batch leaves it, a tombstone included. It claims nothing.
+    fn record(&self, id: RegionId) -> Result<Option<Region>, ApplyError> {
+        let live = self.region(id);
+        if live.is_some() {
+            return Ok(live);
+        }
+        let read = records::read(self.store.storage(), Family::Raft, &region_state_key(id));
+        read.map_err(|error| match error {
+            ReadError::Storage(error) => error.into(),
+            damaged @ ReadError::Damaged { .. } => {
+                let (action, location) = ("read the source of a merge", format!("region {id}"));
+                StorageError::Backend { action, location, cause: damaged.to_string() }.into()
+            }
+        })
     }
 
     /// Counts a committed entry that changes no metadata, such as an ordinary write whose data is in [`data`](Self::data).
@@ -333,17 +393,28 @@ impl<'a, S: Storage> ApplyBatch<'a, S> {
 
     fn take(&mut self, region: RegionId, outcome: Outcome) -> Result<Outcome, ApplyError> {
         match outcome {
-            Outcome::Changed { region } => {
-                self.change(&region, Reason::ChangePeer)?;
-                Ok(Outcome::Changed { region })
+            Outcome::Unchanged | Outcome::LogTruncationDelayed { .. } => Ok(outcome),
+            Outcome::LogTruncated { truncated } => {
+                self.pending(region)?.apply.truncated = truncated;
+                Ok(outcome)
             }
-            Outcome::Destroyed { tombstone, peer } => {
-                self.destroy(&tombstone, peer)?;
-                Ok(Outcome::Destroyed { tombstone, peer })
+            Outcome::Changed { ref region, reason } => {
+                self.change(region, reason)?;
+                Ok(outcome)
+            }
+            Outcome::Destroyed { ref tombstone, peer } => {
+                self.remove(tombstone, Removal::Destroyed, Some(peer))?;
+                Ok(outcome)
             }
             Outcome::Split { regions, derived } => {
                 let regions = self.split(regions, derived)?;
                 Ok(Outcome::Split { regions, derived })
+            }
+            Outcome::Merged { ref target, ref source, source_peer } => {
+                // The source first: it may be in another batch, and then nothing of the entry counts.
+                self.remove(source, Removal::Merged, source_peer)?;
+                self.change(target, Reason::CommitMerge)?;
+                Ok(outcome)
             }
             // `Outcome` grows with the commands; a new one is refused until its effect is written here.
             outcome => Err(ApplyError::Unsupported { region, outcome }),
@@ -359,16 +430,21 @@ impl<'a, S: Storage> ApplyBatch<'a, S> {
     /// The tombstone is in the batch of the change itself, and synced whatever the host chose (I12).
     ///
     /// A region that this batch creates is in nobody's map, so its removal cannot be published.
-    fn destroy(&mut self, tombstone: &Region, peer: PeerId) -> Result<(), ApplyError> {
+    fn remove(&mut self, tombstone: &Region, removal: Removal, peer: Option<PeerId>) -> Result<(), ApplyError> {
         let region = tombstone.id();
-        if self.pending(region)?.base.is_none() {
+        let pending = self.pending(region)?;
+        // The plan looked at the record before the region was claimed: another batch may have moved it meanwhile.
+        if pending.region().is_none_or(|current| tombstone.epoch().is_behind_any(current.epoch())) {
+            return Err(ApplyError::Busy { region });
+        }
+        if pending.base.is_none() {
             return Err(ApplyError::CommitFirst { region });
         }
         self.put_state(tombstone)?;
         self.incomplete = true;
         self.store.storage().delete(&mut self.batch, Family::Raft, &apply_state_key(region))?;
         self.incomplete = false;
-        self.pending(region)?.after = After::Destroyed(peer);
+        self.pending(region)?.after = After::Removed(removal, peer);
         self.durability = Durability::Synced;
         Ok(())
     }
@@ -447,6 +523,9 @@ impl<S: Storage> Drop for ApplyBatch<'_, S> {
 /// A log's terms never sink, and an index has one term. What is not known, such as the commit of a region that has applied
 /// nothing yet, proves nothing.
 fn is_of_another_log(entry: LogPosition, applied: ApplyState) -> bool {
+    if applied.commit == LogPosition::default() {
+        return false;
+    }
     match entry.index.cmp(&applied.commit.index) {
         Ordering::Less => entry.term > applied.commit.term,
         Ordering::Equal => entry.term != applied.commit.term,
@@ -456,13 +535,13 @@ fn is_of_another_log(entry: LogPosition, applied: ApplyState) -> bool {
 
 fn change(id: RegionId, pending: &Pending) -> Option<Change> {
     match (&pending.after, pending.base) {
-        (After::Unchanged(_), _) | (After::Destroyed(_), None) => None,
+        (After::Unchanged(_), _) | (After::Removed(..), None) => None,
         (After::Changed(region, _), None) => Some(Change::Create { region: region.clone() }),
         (After::Changed(region, reason), Some(base)) => {
             Some(Change::Update { base: base.changed_at, region: region.clone(), reason: *reason })
         }
-        (After::Destroyed(peer), Some(base)) => {
-            Some(Change::Remove { id, base: base.changed_at, removal: Removal::Destroyed, peer: Some(*peer) })
+        (After::Removed(removal, peer), Some(base)) => {
+            Some(Change::Remove { id, base: base.changed_at, removal: *removal, peer: *peer })
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use regionmeta::{AdminCommand, LogPosition, Region, RegionEpoch, RegionId};
+use regionmeta::{AdminRequest, LogPosition, Region, RegionEpoch, RegionId};
 
 use super::answer::{Answer, AnswerError, ExecResult};
 use crate::storage::{Family, Storage, StorageError};
@@ -24,8 +24,8 @@ pub(super) enum Work {
     Nothing,
     /// An ordinary write, proposed at this epoch.
     Write(RegionEpoch),
-    /// An admin command, proposed at this epoch.
-    Admin(RegionEpoch, AdminCommand),
+    /// An admin command, with what its proposer said. Boxed, because most entries are none, and all wait in mailboxes.
+    Admin(Box<AdminRequest>),
 }
 
 /// Puts an entry's data into the batch; gets the region as the entry leaves it.
@@ -66,9 +66,9 @@ impl<S: Storage, T> Entry<S, T> {
         Self { data, ..Self::new(position, Work::Write(epoch), tag) }
     }
 
-    /// An admin command, proposed at `epoch`.
-    pub fn admin(position: LogPosition, epoch: RegionEpoch, command: AdminCommand, tag: T) -> Self {
-        Self::new(position, Work::Admin(epoch, command), tag)
+    /// An admin command, as it was proposed.
+    pub fn admin(position: LogPosition, request: AdminRequest, tag: T) -> Self {
+        Self::new(position, Work::Admin(Box::new(request)), tag)
     }
 
     /// Data to write with an admin command; dropped if the command is refused.

@@ -40,7 +40,7 @@ pub enum PoolError {
 /// ```
 /// use std::sync::Arc;
 ///
-/// use regionmeta::{AdminCommand, ChangeKind, LogPosition, Peer, PeerChange};
+/// use regionmeta::{AdminCommand, AdminHeader, AdminRequest, ChangeKind, LogPosition, Peer, PeerChange};
 /// use regionmeta_batch::apply::{ApplyPool, ApplySettings, ChannelHost, Entry};
 /// use regionmeta_batch::pd::EmbeddedPd;
 /// use regionmeta_batch::storage::MemStorage;
@@ -55,7 +55,9 @@ pub enum PoolError {
 ///
 /// let add = PeerChange { kind: ChangeKind::AddNode, peer: Peer::voter(100.into(), 2.into()) };
 /// let position = LogPosition { index: 6.into(), term: 6.into() };
-/// pool.router().send(region.id(), Entry::admin(position, region.epoch(), AdminCommand::ChangePeer(add), "my tag"))?;
+/// let header = AdminHeader::new(region.id(), region.epoch());
+/// let request = AdminRequest { header, command: AdminCommand::ChangePeer(add) };
+/// pool.router().send(region.id(), Entry::admin(position, request, "my tag"))?;
 ///
 /// let answer = heard.recv()?;
 /// assert!(answer.tag == "my tag" && answer.result.is_ok());

@@ -1,21 +1,23 @@
 //! [`Applier`]: one turn of one region. Orders first, then entries, up to the bounds of a turn.
 
-use regionmeta::{AdminKind, Outcome, RegionId};
+use std::sync::Arc;
+
+use regionmeta::{AdminKind, AdminRequest, Outcome, RegionId};
 
 use super::answer::{AnswerError, ApplyHost, ExecResult};
 use super::batch::ApplyError;
 use super::delegate::Delegate;
 use super::entry::{Data, Entry, Work};
 use super::flush::{Answers, Flush};
-use super::mailbox::{Next, Order};
+use super::mailbox::{Mailbox, Next, Order};
 use super::pool::Shared;
 use super::round::Owned;
 use super::settings::SyncPolicy;
 use crate::storage::{Storage, StorageError};
 
 pub(super) struct Applier<'r, 's, S: Storage, H: ApplyHost<S>> {
-    shared: &'s Shared<S, H>,
-    flush: &'r mut Flush<'s, S, H>,
+    pub(super) shared: &'s Shared<S, H>,
+    pub(super) flush: &'r mut Flush<'s, S, H>,
     answers: &'r mut Answers<H::Tag>,
 }
 
@@ -51,7 +53,7 @@ impl<'r, 's, S: Storage, H: ApplyHost<S>> Applier<'r, 's, S, H> {
                 return;
             }
             let Some(entry) = delegate.held.take().or_else(|| owned.mailbox.pop()) else { return };
-            match self.entry(delegate, entry) {
+            match self.entry(&owned.mailbox, delegate, entry) {
                 Step::Done => {}
                 Step::Last => {
                     owned.leaves = true;
@@ -85,21 +87,21 @@ impl<'r, 's, S: Storage, H: ApplyHost<S>> Applier<'r, 's, S, H> {
         leaves
     }
 
-    /// A merge source that has applied its PrepareMerge applies nothing more. Its target is told after the flush.
-    fn stop_if_caught_up(&mut self, delegate: &mut Delegate<S, H::Tag>) -> bool {
-        if !delegate.stopped && delegate.catch_up.is_some() {
-            delegate.stopped = delegate.has_caught_up(self.flush.batch().applied_index(delegate.region));
-        }
-        delegate.stopped
-    }
-
-    fn entry(&mut self, delegate: &mut Delegate<S, H::Tag>, entry: Entry<S, H::Tag>) -> Step<S, H::Tag> {
+    fn entry(
+        &mut self,
+        mailbox: &Arc<Mailbox<S, H::Tag>>,
+        delegate: &mut Delegate<S, H::Tag>,
+        entry: Entry<S, H::Tag>,
+    ) -> Step<S, H::Tag> {
         if let Err(poisoned) = self.shared.store.check_writable() {
             self.answer(delegate, entry, Err(poisoned.into()));
             return Step::Done;
         }
         if entry.flush_first || must_see_the_storage(&entry.work) {
             self.flush.commit(self.answers);
+        }
+        if self.must_wait_for_source(delegate, mailbox, &entry) {
+            return Step::Later(entry, Next::Park);
         }
         match self.apply(delegate.region, &entry) {
             Err(ApplyError::CommitFirst { .. }) => {
@@ -116,8 +118,9 @@ impl<'r, 's, S: Storage, H: ApplyHost<S>> Applier<'r, 's, S, H> {
         match &entry.work {
             Work::Nothing => batch.advance(region, entry.position).map(|_| ExecResult::Written),
             Work::Write(epoch) => batch.write(region, entry.position, *epoch).map(|_| ExecResult::Written),
-            Work::Admin(epoch, command) => {
-                let outcome = batch.apply(region, entry.position, *epoch, command)?;
+            Work::Admin(request) => {
+                let AdminRequest { header, command } = &**request;
+                let outcome = batch.execute(region, entry.position, header, command)?;
                 Ok(ExecResult::Admin { kind: command.kind(), outcome })
             }
         }
@@ -142,9 +145,11 @@ impl<'r, 's, S: Storage, H: ApplyHost<S>> Applier<'r, 's, S, H> {
                 if error.counts() {
                     self.flush.count_entry();
                 }
+                let leaves =
+                    matches!(error, ApplyError::Fatal(_) | ApplyError::Waits(_) | ApplyError::Unsupported { .. });
                 let error = refusal(error, delegate.merged_at_version);
                 self.answer(delegate, entry, Err(error));
-                Step::Done
+                if leaves { Step::Last } else { Step::Done }
             }
         }
     }
@@ -161,6 +166,9 @@ impl<'r, 's, S: Storage, H: ApplyHost<S>> Applier<'r, 's, S, H> {
         }
         if self.shared.settings.sync == SyncPolicy::Hinted && (entry.wants_sync || changes_metadata(&entry.work)) {
             self.flush.batch().synced();
+        }
+        if let ExecResult::Admin { outcome: Outcome::Merged { target, .. }, .. } = &result {
+            delegate.merged_at_version = target.epoch().version;
         }
         let last = matches!(result, ExecResult::Admin { outcome: Outcome::Destroyed { .. }, .. });
         self.answer(delegate, entry, Ok(result));
@@ -214,17 +222,17 @@ fn refusal(error: ApplyError, merged_at_version: u64) -> AnswerError {
 /// Commands that read records, or have the host read its data.
 fn must_see_the_storage(work: &Work) -> bool {
     match work {
-        Work::Admin(_, command) => {
-            matches!(command.kind(), AdminKind::ComputeHash | AdminKind::CommitMerge | AdminKind::RollbackMerge)
+        Work::Admin(request) => {
+            matches!(request.command.kind(), AdminKind::ComputeHash | AdminKind::CommitMerge | AdminKind::RollbackMerge)
         }
         Work::Nothing | Work::Write(_) => false,
     }
 }
 
 fn changes_metadata(work: &Work) -> bool {
-    let Work::Admin(_, command) = work else { return false };
+    let Work::Admin(request) = work else { return false };
     !matches!(
-        command.kind(),
+        request.command.kind(),
         AdminKind::CompactLog | AdminKind::ComputeHash | AdminKind::VerifyHash | AdminKind::TransferLeader
     )
 }

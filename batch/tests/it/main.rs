@@ -14,6 +14,7 @@ mod child;
 mod common;
 mod directory;
 mod kill;
+mod merge;
 mod model;
 mod options;
 mod pool;

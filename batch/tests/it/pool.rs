@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
-use regionmeta::{LogPosition, Outcome, RegionEpoch, RegionId};
+use regionmeta::{AdminCommand, AdminHeader, AdminRequest, LogPosition, Outcome, RegionEpoch, RegionId};
 use regionmeta_batch::Store;
 use regionmeta_batch::apply::{
     Answer, AnswerError, ApplyError, ApplyHost, ApplyPool, ApplySettings, ChannelHost, Committed, Data, Entry,
@@ -90,6 +90,16 @@ fn write<S: Storage>(index: u64, epoch: RegionEpoch, key: &str) -> Entry<S, u64>
     Entry::write(at(index), epoch, Data::List(vec![put(key, "value")]), index)
 }
 
+fn admin<S: Storage, T>(
+    region: RegionId,
+    index: u64,
+    epoch: RegionEpoch,
+    command: AdminCommand,
+    tag: T,
+) -> Entry<S, T> {
+    Entry::admin(at(index), AdminRequest { header: AdminHeader::new(region, epoch), command }, tag)
+}
+
 fn data<S: Storage>(store: &Store<S>, key: &str) -> Option<Vec<u8>> {
     store.storage().get(Family::Default, key.as_bytes()).unwrap()
 }
@@ -119,11 +129,11 @@ fn an_answer_comes_after_it_is_written_and_published(disk: &impl Disk) {
     let (done, heard) = unbounded();
     let host = Host { store: store.clone(), done, batches: AtomicUsize::new(0) };
     let pool = ApplyPool::start(store, host, one_worker()).unwrap();
-    let split = Entry::admin(at(6), epoch(1, 1), split("m", 10, &[11]), (CHILD, epoch(1, 2)));
+    let split = admin(FIRST, 6, epoch(1, 1), split("m", 10, &[11]), (CHILD, epoch(1, 2)));
     pool.router().send(FIRST, split).unwrap();
     heard.recv_timeout(WATCHDOG).unwrap();
     // The child has a mailbox as soon as its split is answered.
-    let entry = Entry::admin(at(6), epoch(1, 2), add_learner(learner(20, 2)), (CHILD, epoch(2, 2)));
+    let entry = admin(CHILD, 6, epoch(1, 2), add_learner(learner(20, 2)), (CHILD, epoch(2, 2)));
     pool.router().send(CHILD, entry).unwrap();
     heard.recv_timeout(WATCHDOG).unwrap();
     assert_eq!(pool.router().len(), 2);
@@ -137,7 +147,7 @@ fn one_entry_writes_its_data_with_its_descriptor(disk: &impl Disk) {
         assert_eq!(region.epoch(), epoch(1, 2), "a closure sees the region as its entry leaves it");
         Storage::put(storage, batch, Family::Default, b"split", b"yes")
     });
-    running.send(FIRST, Entry::admin(at(8), epoch(1, 1), split("m", 10, &[11]), 8).with_data(closure));
+    running.send(FIRST, admin(FIRST, 8, epoch(1, 1), split("m", 10, &[11]), 8).with_data(closure));
     let delete = Data::List(vec![Mutation::Delete { key: "before".into() }]);
     running.send(FIRST, Entry::write(at(9), epoch(1, 2), delete, 9));
     assert_eq!((running.expect_ok(), running.expect_ok()), (ExecResult::Written, ExecResult::Written));
@@ -150,8 +160,8 @@ fn one_entry_writes_its_data_with_its_descriptor(disk: &impl Disk) {
 
 fn a_refused_entry_drops_its_data_and_names_the_current_regions(disk: &impl Disk) {
     let running = Running::bootstrapped(disk.storage(), ApplySettings { right_derive: false, ..one_worker() });
-    running.send(FIRST, Entry::admin(at(6), epoch(1, 1), split("t", 10, &[11]), 6));
-    running.send(FIRST, Entry::admin(at(7), epoch(1, 2), split("m", 20, &[21]), 7));
+    running.send(FIRST, admin(FIRST, 6, epoch(1, 1), split("t", 10, &[11]), 6));
+    running.send(FIRST, admin(FIRST, 7, epoch(1, 2), split("m", 20, &[21]), 7));
     running.expect_ok();
     running.expect_ok();
     // The oldest proposer gets every region that was its own, the newest only the one that it asked.
@@ -162,7 +172,7 @@ fn a_refused_entry_drops_its_data_and_names_the_current_regions(disk: &impl Disk
         assert_eq!(current.iter().map(|region| region.id().get()).collect::<Vec<_>>(), expected);
     }
     let data_of_refused = Data::List(vec![put("refused", "no")]);
-    running.send(FIRST, Entry::admin(at(11), epoch(1, 3), split("z", 30, &[31]), 11).with_data(data_of_refused));
+    running.send(FIRST, admin(FIRST, 11, epoch(1, 3), split("z", 30, &[31]), 11).with_data(data_of_refused));
     assert!(matches!(running.answer().result, Err(AnswerError::Refused(_))));
     assert_eq!(data(&running.store, "refused"), None);
     assert_eq!(running.store.apply_state(FIRST).applied_index.get(), 11, "a refused entry counts");
@@ -196,9 +206,9 @@ fn a_region_that_leaves_answers_what_is_left(disk: &impl Disk) {
     let running = Running::bootstrapped(disk.storage(), one_worker());
     let child = running.pool.router().region(FIRST).unwrap();
     let entries = [
-        Entry::admin(at(6), epoch(1, 1), add_learner(learner(20, 2)), 6),
-        Entry::admin(at(7), epoch(2, 1), crate::common::add(voter(20, 2)), 7),
-        Entry::admin(at(8), epoch(3, 1), remove(voter(3, 1)), 8),
+        admin(FIRST, 6, epoch(1, 1), add_learner(learner(20, 2)), 6),
+        admin(FIRST, 7, epoch(2, 1), crate::common::add(voter(20, 2)), 7),
+        admin(FIRST, 8, epoch(3, 1), remove(voter(3, 1)), 8),
         write(9, epoch(4, 1), "too late"),
     ];
     child.try_send_all(&mut VecDeque::from(entries)).unwrap();
@@ -222,7 +232,7 @@ fn five_changes_of_one_region_in_one_batch(disk: &impl Disk) {
         (epoch(3, 2), add_learner(learner(21, 3))),
         (epoch(4, 2), split("m", 30, &[31, 32, 33])),
     ];
-    let entries = (6..).zip(commands).map(|(index, (epoch, command))| Entry::admin(at(index), epoch, command, index));
+    let entries = (6..).zip(commands).map(|(index, (epoch, command))| admin(FIRST, index, epoch, command, index));
     running.pool.router().region(FIRST).unwrap().try_send_all(&mut entries.collect()).unwrap();
     (0..5).for_each(|_| drop(running.expect_ok()));
     assert_eq!(running.store.meta().sequence().get(), sequence + 1, "one batch, one swap");
@@ -387,7 +397,7 @@ fn a_failed_write_is_acknowledged_to_nobody() {
         running.send(FIRST, write(6, epoch(1, 1), "kept"));
         running.expect_ok();
         let before = running.store.meta().sequence();
-        running.send(FIRST, Entry::admin(at(7), epoch(1, 1), split("m", 10, &[11]), 7));
+        running.send(FIRST, admin(FIRST, 7, epoch(1, 1), split("m", 10, &[11]), 7));
         assert!(matches!(running.answer().result, Err(AnswerError::Poisoned(_))), "{fault:?}");
         running.send(FIRST, write(8, epoch(1, 1), "later"));
         assert!(matches!(running.answer().result, Err(AnswerError::Poisoned(_))), "{fault:?}");
@@ -435,7 +445,7 @@ fn batches_are_synced_as_the_policy_says() {
         let running = Running::over(store, ApplySettings { sync: policy, ..one_worker() });
         let entries = [
             write(6, epoch(1, 1), "plain"),
-            Entry::admin(at(7), epoch(1, 1), add_learner(learner(20, 2)), 7),
+            admin(FIRST, 7, epoch(1, 1), add_learner(learner(20, 2)), 7),
             write(8, epoch(2, 1), "hinted").synced(),
         ];
         for (entry, applied) in entries.into_iter().zip(expected) {
@@ -445,8 +455,8 @@ fn batches_are_synced_as_the_policy_says() {
             crate::common::restore(&survivor, &durable(&disk));
             assert_eq!(open().open_storage(survivor).unwrap().apply_state(FIRST).applied_index.get(), applied);
         }
-        running.send(FIRST, Entry::admin(at(9), epoch(2, 1), crate::common::add(voter(20, 2)), 9));
-        running.send(FIRST, Entry::admin(at(10), epoch(3, 1), remove(voter(3, 1)), 10));
+        running.send(FIRST, admin(FIRST, 9, epoch(2, 1), crate::common::add(voter(20, 2)), 9));
+        running.send(FIRST, admin(FIRST, 10, epoch(3, 1), remove(voter(3, 1)), 10));
         running.expect_ok();
         running.expect_ok();
         assert_eq!(dump(&disk), durable(&disk), "a tombstone was not synced");

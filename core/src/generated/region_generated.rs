@@ -2905,6 +2905,7 @@ impl<'a> AdminRequest<'a> {
   pub const VT_EPOCH: ::flatbuffers::VOffsetT = 6;
   pub const VT_TERM: ::flatbuffers::VOffsetT = 8;
   pub const VT_COMMAND: ::flatbuffers::VOffsetT = 10;
+  pub const VT_FLASHBACK: ::flatbuffers::VOffsetT = 12;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -2920,6 +2921,7 @@ impl<'a> AdminRequest<'a> {
     builder.add_region_id(args.region_id);
     if let Some(x) = args.command { builder.add_command(x); }
     if let Some(x) = args.epoch { builder.add_epoch(x); }
+    builder.add_flashback(args.flashback);
     builder.finish()
   }
 
@@ -2952,6 +2954,13 @@ impl<'a> AdminRequest<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<AdminCommand>>(AdminRequest::VT_COMMAND, None)}
   }
+  #[inline]
+  pub fn flashback(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(AdminRequest::VT_FLASHBACK, Some(false)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for AdminRequest<'_> {
@@ -2964,6 +2973,7 @@ impl ::flatbuffers::Verifiable for AdminRequest<'_> {
      .visit_field::<Epoch>("epoch", Self::VT_EPOCH, false)?
      .visit_field::<u64>("term", Self::VT_TERM, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<AdminCommand>>("command", Self::VT_COMMAND, false)?
+     .visit_field::<bool>("flashback", Self::VT_FLASHBACK, false)?
      .finish();
     Ok(())
   }
@@ -2973,6 +2983,7 @@ pub struct AdminRequestArgs<'a> {
     pub epoch: Option<&'a Epoch>,
     pub term: u64,
     pub command: Option<::flatbuffers::WIPOffset<AdminCommand<'a>>>,
+    pub flashback: bool,
 }
 impl<'a> Default for AdminRequestArgs<'a> {
   #[inline]
@@ -2982,6 +2993,7 @@ impl<'a> Default for AdminRequestArgs<'a> {
       epoch: None,
       term: 0,
       command: None,
+      flashback: false,
     }
   }
 }
@@ -3008,6 +3020,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> AdminRequestBuilder<'a, 'b, A
     self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<AdminCommand>>(AdminRequest::VT_COMMAND, command);
   }
   #[inline]
+  pub fn add_flashback(&mut self, flashback: bool) {
+    self.fbb_.push_slot::<bool>(AdminRequest::VT_FLASHBACK, flashback, false);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> AdminRequestBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     AdminRequestBuilder {
@@ -3029,6 +3045,7 @@ impl ::core::fmt::Debug for AdminRequest<'_> {
       ds.field("epoch", &self.epoch());
       ds.field("term", &self.term());
       ds.field("command", &self.command());
+      ds.field("flashback", &self.flashback());
       ds.finish()
   }
 }

@@ -110,7 +110,7 @@ impl<'a> RegionDraft<'a> {
     }
 
     /// Writes the table. Absent means default for every field, so that the usual region is as short as it can be.
-    fn write<'b>(&self, builder: &mut FlatBufferBuilder<'b>) -> WIPOffset<wire::Region<'b>> {
+    pub(crate) fn write<'b>(&self, builder: &mut FlatBufferBuilder<'b>) -> WIPOffset<wire::Region<'b>> {
         let merge = self.merge_state.map(|merge| {
             let target = Some(merge.target.to_draft().write(builder));
             let (min_index, commit) = (merge.min_index.get(), merge.commit.get());
@@ -150,7 +150,7 @@ impl<'a> RegionDraft<'a> {
     }
 }
 
-fn write_bytes<'b>(
+pub(crate) fn write_bytes<'b>(
     builder: &mut FlatBufferBuilder<'b>,
     bytes: &[u8],
 ) -> Option<WIPOffset<flatbuffers::Vector<'b, u8>>> {

@@ -203,7 +203,7 @@ impl<'a> Entries<'a> {
         let index = applied.next().ok_or("out of log indexes")?;
         let entry = LogPosition { index, term: TERM };
         let regions = match self.batch.apply(id, entry, current.epoch(), command)? {
-            Outcome::Changed { region } => vec![region],
+            Outcome::Changed { region, .. } => vec![region],
             Outcome::Split { regions, .. } => regions,
             other => return Err(format!("unexpected outcome {other:?}").into()),
         };
