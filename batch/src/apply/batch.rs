@@ -39,7 +39,9 @@ pub enum ApplyError {
     OtherLog { region: RegionId, entry: LogPosition, applied: ApplyState },
     #[error("a write of epoch {request} does not match {current}: take the current region and propose anew")]
     EpochNotMatch { request: RegionEpoch, current: Region },
-    #[error("region {region} was created by this very batch: commit it, then apply the entry that destroys the region")]
+    #[error(
+        "region {region} was created, or took over another, in this very batch: commit it, then apply the entry that removes it"
+    )]
     CommitFirst { region: RegionId },
     #[error("command refused: {0}")]
     Refused(AdminError),
@@ -113,6 +115,8 @@ struct Pending {
     base: Option<Base>,
     apply: ApplyState,
     after: After,
+    /// It took over another region's keys, which nobody may drop before that was published.
+    absorbed: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -414,6 +418,7 @@ impl<'a, S: Storage> ApplyBatch<'a, S> {
                 // The source first: it may be in another batch, and then nothing of the entry counts.
                 self.remove(source, Removal::Merged, source_peer)?;
                 self.change(target, Reason::CommitMerge)?;
+                self.pending(region)?.absorbed = true;
                 Ok(outcome)
             }
             // `Outcome` grows with the commands; a new one is refused until its effect is written here.
@@ -429,7 +434,8 @@ impl<'a, S: Storage> ApplyBatch<'a, S> {
 
     /// The tombstone is in the batch of the change itself, and synced whatever the host chose (I12).
     ///
-    /// A region that this batch creates is in nobody's map, so its removal cannot be published.
+    /// A region that this batch creates is in nobody's map, so its removal cannot be published; and that of one that took
+    /// over another's keys in this batch would look as if the merge had lost them.
     fn remove(&mut self, tombstone: &Region, removal: Removal, peer: Option<PeerId>) -> Result<(), ApplyError> {
         let region = tombstone.id();
         let pending = self.pending(region)?;
@@ -437,7 +443,7 @@ impl<'a, S: Storage> ApplyBatch<'a, S> {
         if pending.region().is_none_or(|current| tombstone.epoch().is_behind_any(current.epoch())) {
             return Err(ApplyError::Busy { region });
         }
-        if pending.base.is_none() {
+        if pending.base.is_none() || pending.absorbed {
             return Err(ApplyError::CommitFirst { region });
         }
         self.put_state(tombstone)?;
@@ -463,7 +469,10 @@ impl<'a, S: Storage> ApplyBatch<'a, S> {
                 false => {
                     self.put_state(region)?;
                     let after = After::Changed(region.clone(), Reason::Split);
-                    self.pending.insert(region.id(), Pending { base: None, apply: ApplyState::INITIAL, after });
+                    self.pending.insert(
+                        region.id(),
+                        Pending { base: None, apply: ApplyState::INITIAL, after, absorbed: false },
+                    );
                 }
             }
         }
@@ -491,7 +500,7 @@ impl<'a, S: Storage> ApplyBatch<'a, S> {
             let entry = snapshot.get(region).ok_or(ApplyError::RegionNotFound { region })?;
             let base = Some(Base { changed_at: entry.changed_at(), applied });
             let after = After::Unchanged(entry.region().clone());
-            self.pending.insert(region, Pending { base, apply: applied, after });
+            self.pending.insert(region, Pending { base, apply: applied, after, absorbed: false });
         }
         self.pending.get_mut(&region).ok_or(ApplyError::RegionNotFound { region })
     }

@@ -18,5 +18,6 @@ mod merge;
 mod model;
 mod options;
 mod pool;
+mod pool_model;
 mod recovery;
 mod storage;

@@ -9,12 +9,12 @@ use regionmeta::{
     RollbackMerge,
 };
 use regionmeta_batch::Store;
-use regionmeta_batch::apply::{Answer, AnswerError, ApplyHost, ApplyPool, ApplySettings, Data, Entry};
+use regionmeta_batch::apply::{Answer, AnswerError, ApplyError, ApplyHost, ApplyPool, ApplySettings, Data, Entry};
 use regionmeta_batch::pd::EmbeddedPd;
 use regionmeta_batch::records;
 use regionmeta_batch::storage::{Family, Storage};
 
-use crate::common::{CLUSTER, Disk, add_learner, at, builder, learner, on_each_storage, split};
+use crate::common::{CLUSTER, Disk, add_learner, at, builder, learner, on_each_storage, remove, split, voter};
 use crate::pool::WATCHDOG;
 
 on_each_storage!(
@@ -27,6 +27,7 @@ on_each_storage!(
     a_merge_goes_on_after_a_restart,
     a_waiting_target_can_be_stopped,
     a_source_that_leaves_ends_the_wait,
+    a_target_is_not_destroyed_in_the_batch_of_its_merge,
 );
 
 /// `["", h)`, `[h, p)` and `[p, "")`, each with one peer, on store 1.
@@ -364,4 +365,31 @@ fn a_source_that_leaves_ends_the_wait(disk: &impl Disk) {
     );
     assert!(matches!(merging.event(), Event::Stopped(MIDDLE)));
     assert_eq!(merging.next(MIDDLE), index, "the entry does not count");
+}
+
+/// The keys of the source went to the target, and the target's to another store: in one changeset that looked as if the
+/// merge had lost them, and the whole batch was refused.
+fn a_target_is_not_destroyed_in_the_batch_of_its_merge(disk: &impl Disk) {
+    let merging = Merging::bootstrapped(disk.storage());
+    for (id, peer) in [(MIDDLE, 91), (RIGHT, 92)] {
+        let index = merging.next(id);
+        merging.send(id, index, merging.region(id).epoch(), crate::common::add(voter(peer, 2)));
+        merging.expect_applied(id, index);
+    }
+    let source = merging.prepare(RIGHT, MIDDLE);
+    let Merging { store, pool, .. } = merging;
+    pool.shut_down();
+    let (epoch, index) =
+        (source.merge_state().unwrap().target.epoch(), store.apply_state(MIDDLE).applied_index.get() + 1);
+    let mut batch = store.begin();
+    batch.apply(MIDDLE, at(index), epoch, &commit(&source)).unwrap();
+    let own = batch.region(MIDDLE).unwrap().peer_on(store.ident().store_id).unwrap();
+    let merged = batch.region(MIDDLE).unwrap().epoch();
+    let error = batch.apply(MIDDLE, at(index + 1), merged, &remove(own)).unwrap_err();
+    assert!(matches!(error, ApplyError::CommitFirst { region: MIDDLE }), "{error}");
+    batch.commit().unwrap();
+    let mut batch = store.begin();
+    batch.apply(MIDDLE, at(index + 1), merged, &remove(own)).unwrap();
+    batch.commit().unwrap();
+    assert_eq!(store.meta().snapshot().len(), 1);
 }

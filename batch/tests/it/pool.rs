@@ -66,6 +66,12 @@ impl<S: Storage> Running<S> {
         self.answers.recv_timeout(WATCHDOG).expect("no answer: a deadlock, or an entry was lost")
     }
 
+    /// As [`answer`](Self::answer); says what is missing if nothing comes.
+    #[track_caller]
+    pub(crate) fn answer_or(&self, missing: &impl std::fmt::Debug) -> Answer<u64> {
+        self.answers.recv_timeout(WATCHDOG).unwrap_or_else(|_| panic!("a deadlock, or a lost entry: {missing:?}"))
+    }
+
     #[track_caller]
     fn expect_ok(&self) -> ExecResult {
         self.answer().result.unwrap()
