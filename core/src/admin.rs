@@ -109,6 +109,29 @@ impl AdminHeader {
 }
 
 /// A command with its header: what a host puts into its Raft log, as [`encode`](Self::encode) writes it.
+///
+/// ```
+/// use regionmeta::{
+///     AdminCommand, AdminHeader, AdminRequest, ApplyContext, ApplyState, ChangeKind, KeyRange, LogPosition, Outcome, Peer,
+///     PeerChange, RegionDraft, RegionEpoch,
+/// };
+///
+/// // The leader proposes: store 2 gets a learner.
+/// let change = PeerChange { kind: ChangeKind::AddLearner, peer: Peer::learner(4.into(), 2.into()) };
+/// let header = AdminHeader::new(1.into(), RegionEpoch::INITIAL);
+/// let bytes = AdminRequest { header, command: AdminCommand::ChangePeer(change) }.encode()?;
+///
+/// // Each replica applies the entry.
+/// let peers = vec![Peer::voter(2.into(), 1.into())];
+/// let region = RegionDraft::new(1.into(), KeyRange::ALL, RegionEpoch::INITIAL, peers).build()?;
+/// let entry = LogPosition { index: 6.into(), term: 6.into() };
+/// let context = ApplyContext::new(1.into(), entry, ApplyState::INITIAL);
+/// let Outcome::Changed { region, .. } = AdminRequest::decode(&bytes)?.plan(&region, &context)? else {
+///     return Err("nobody left".into());
+/// };
+/// assert_eq!((region.epoch(), region.peers().len()), (RegionEpoch::new(2, 1), 2));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AdminRequest {
     /// Whom it is for.

@@ -72,7 +72,10 @@ impl Model {
             {
                 region.peers[at].role = PeerRole::Voter;
             }
-            (ChangeKind::RemoveNode, Some(at)) if region.peers[at] == change.peer && region.peers.len() > 1 => {
+            (ChangeKind::RemoveNode, Some(at))
+                if region.peers[at] == change.peer
+                    && region.peers.iter().any(|peer| peer.id != change.peer.id && peer.role == PeerRole::Voter) =>
+            {
                 if change.peer.store_id == HERE && fresh.contains(&id) {
                     return Answer::CommitFirst;
                 }

@@ -43,6 +43,10 @@ pub(super) fn outcome(
     changes: u64,
     context: &ApplyContext<'_>,
 ) -> Result<Outcome, AdminError> {
+    let votes = |peer: &Peer| matches!(peer.role, PeerRole::Voter | PeerRole::IncomingVoter);
+    if !peers.is_empty() && !peers.iter().any(votes) {
+        return Err(AdminError::NoVoters { region: current.id() });
+    }
     let epoch = current
         .epoch()
         .with_conf_ver_moved(changes)

@@ -58,6 +58,8 @@ pub enum AdminError {
     InJointState { region: RegionId, peer: Peer },
     #[error("region {region} is not in joint state: there is nothing to leave")]
     NotInJointState { region: RegionId },
+    #[error("region {region}: nobody would vote any more")]
+    NoVoters { region: RegionId },
     #[error("region {region}: no witness to switch")]
     MissingSwitches { region: RegionId },
     #[error("region {region} has no peer {peer} whose witness flag could be switched")]

@@ -2,7 +2,7 @@
 //! (spec section 5.5). The decision is pure; what it is taken from is durable state and one reservation, never the
 //! published map.
 
-use super::{AdminError, Verdict};
+use super::AdminError;
 use crate::ids::{PeerId, StoreId};
 use crate::region::Region;
 
@@ -24,8 +24,8 @@ pub enum ChildDecision {
     /// It takes the place of an uninitialized peer of the same id that a message made: mark the reservation as the split's,
     /// and write its record.
     Replace,
-    /// It is left alone: no record. Its range on this store belongs to what is there, or will come by snapshot. `reserve`
-    /// must stay as it was, unless [`forget`](Self::Skip::forget).
+    /// It is left alone: no record. Its range on this store belongs to what is there, or will come by snapshot. The
+    /// reservation stays as it was, unless `forget` says otherwise.
     Skip {
         /// Whether the reservation that the split itself made is to be removed again: it met a record.
         forget: bool,
@@ -47,7 +47,7 @@ impl SplitChild<'_> {
     /// Decides as spec section 5.5 does. A region's derived part is never asked for: it changes in every case.
     ///
     /// # Errors
-    /// [`AdminError::ChildContradiction`], which is [fatal](Verdict::Fatal): a peer that was never initialized has a record.
+    /// [`AdminError::ChildContradiction`], which is [fatal](super::Verdict::Fatal): a peer that was never initialized has a record.
     pub fn decide(&self, store_id: StoreId) -> Result<ChildDecision, AdminError> {
         let peer = self.region.peer_on(store_id).map(|peer| peer.id);
         let replaces = match self.reservation {
@@ -58,11 +58,7 @@ impl SplitChild<'_> {
         match (self.reservation, self.has_record) {
             (_, false) => Ok(if replaces { ChildDecision::Replace } else { ChildDecision::Create }),
             (None, true) => Ok(ChildDecision::Skip { forget: true }),
-            (Some(held), true) => {
-                let error = AdminError::ChildContradiction { child: self.region.id(), peer: held.peer };
-                debug_assert_eq!(error.verdict(), Verdict::Fatal);
-                Err(error)
-            }
+            (Some(held), true) => Err(AdminError::ChildContradiction { child: self.region.id(), peer: held.peer }),
         }
     }
 }

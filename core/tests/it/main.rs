@@ -10,6 +10,9 @@
     reason = "tests fail by panicking; clippy knows test functions, not their helpers"
 )]
 
+mod admin;
+mod admin_bytes;
+mod admin_oracle;
 mod alloc;
 mod codec;
 mod examples;

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use regionmeta::{
-    AdminError, AdminKind, AdminRequest, ApplyContext, ApplyState, LogPosition, Outcome, PeerState, Region, StoreId,
-    Verdict,
+    AdminCommand, AdminError, AdminKind, AdminRequest, ApplyContext, ApplyState, LogPosition, Outcome, PeerState,
+    Region, StoreId, Verdict,
 };
 
 use crate::notation::{self, Words};
@@ -112,12 +112,14 @@ struct Stage {
     store: StoreId,
     apply_state: ApplyState,
     regions: BTreeMap<u64, Region>,
+    /// What this store has of a merge's source, if it is not what the commands have made of it.
+    source_here: Option<Option<Region>>,
 }
 
 impl Default for Stage {
     fn default() -> Self {
         let apply_state = ApplyState { applied_index: 9.into(), ..ApplyState::INITIAL };
-        Self { store: StoreId::new(1), apply_state, regions: BTreeMap::new() }
+        Self { store: StoreId::new(1), apply_state, regions: BTreeMap::new(), source_here: None }
     }
 }
 
@@ -135,7 +137,12 @@ impl Stage {
                 let region = notation::region(&mut words);
                 self.regions.insert(region.id().get(), region);
             }
-            "forget" => drop(self.regions.remove(&words.number())),
+            "here" if words.has("as") => {
+                words.expect("planned");
+                self.source_here = None;
+            }
+            "here" if words.has("nothing") => self.source_here = Some(None),
+            "here" => self.source_here = Some(Some(notation::region(&mut words))),
             "log" => {
                 words.expect("from");
                 let first = words.number();
@@ -174,10 +181,13 @@ impl Stage {
         let index = self.apply_state.applied_index.next().unwrap();
         let context = ApplyContext::new(store, LogPosition { index, term: 6.into() }, self.apply_state);
         match &request.command {
-            regionmeta::AdminCommand::CommitMerge(merge) => match self.regions.get(&merge.source.id().get()) {
-                Some(source) => request.plan(current, &context.with_merge_source(source)),
-                None => request.plan(current, &context),
-            },
+            AdminCommand::CommitMerge(merge) => {
+                let planned = self.regions.get(&merge.source.id().get());
+                match self.source_here.as_ref().map_or(planned, Option::as_ref) {
+                    Some(source) => request.plan(current, &context.with_merge_source(source)),
+                    None => request.plan(current, &context),
+                }
+            }
             _ => request.plan(current, &context),
         }
     }
