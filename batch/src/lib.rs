@@ -49,6 +49,7 @@
 
 pub mod apply;
 pub mod bootstrap;
+mod failpoint;
 pub mod pd;
 mod poison;
 mod progress;
@@ -58,5 +59,6 @@ pub mod recovery;
 pub mod storage;
 mod store;
 
+pub use self::failpoint::FailPoint;
 pub use self::poison::Poisoned;
 pub use self::store::{CloseError, OpenError, Store, StoreBuilder};

@@ -14,6 +14,7 @@ use regionmeta::{
     Verdict,
 };
 
+use crate::failpoint::FailPoint;
 use crate::poison::Poisoned;
 use crate::records::{self, ReadError};
 use crate::storage::{Durability, Family, Storage, StorageError};
@@ -215,6 +216,7 @@ impl<'a, S: Storage> ApplyBatch<'a, S> {
         put: impl FnOnce(&S, &mut S::Batch) -> Result<(), StorageError>,
     ) -> Result<(), StorageError> {
         self.incomplete = true;
+        FailPoint::Data.reach()?;
         put(self.store.storage(), &mut self.batch)?;
         self.incomplete = false;
         Ok(())
@@ -334,28 +336,38 @@ impl<'a, S: Storage> ApplyBatch<'a, S> {
     /// and after [`CommitError::Poisoned`] if another write failed meanwhile, the outcome is unknown and the store is
     /// poisoned (I14).
     pub fn commit(mut self) -> Result<Committed, CommitError> {
+        let done = self.write_and_publish();
+        if let Err(CommitError::Write(error)) = &done {
+            self.store.poison().set(error);
+        }
+        done
+    }
+
+    fn write_and_publish(&mut self) -> Result<Committed, CommitError> {
         self.store.poison().check()?;
         if self.incomplete {
             return Err(CommitError::Incomplete);
         }
+        FailPoint::Prepare.reach()?;
         let permit = self.store.writer().prepare(self.changeset())?;
+        FailPoint::Reserved.reach()?;
         let changes = permit.changeset().changes().to_vec();
         let fuse = self.store.poison().fuse();
-        if let Err(error) = self.persist() {
-            self.store.poison().set(&error);
-            return Err(error.into());
-        }
+        self.persist()?;
+        FailPoint::Written.reach()?;
         // Another batch's write may have failed while this one was on its way, and damaged what lies behind it.
         self.store.poison().check()?;
         // An empty changeset would wake every cached reader for nothing.
         let sequence = if changes.is_empty() { self.store.meta().snapshot() } else { permit.publish() }.sequence();
         let written = self.pending.iter().filter(|(_, pending)| pending.moved());
         self.store.progress().record(written.map(|(region, pending)| (*region, pending.apply_state())));
+        FailPoint::Published.reach()?;
         fuse.defuse();
         Ok(Committed { sequence, changes })
     }
 
     fn persist(&mut self) -> Result<(), StorageError> {
+        FailPoint::ApplyStates.reach()?;
         let storage = self.store.storage();
         for region in &self.order {
             let moved = self.pending.get(region).filter(|pending| pending.moved());
@@ -364,6 +376,7 @@ impl<'a, S: Storage> ApplyBatch<'a, S> {
             }
         }
         let batch = std::mem::replace(&mut self.batch, storage.batch());
+        FailPoint::Write.reach()?;
         storage.write(batch, self.durability)
     }
 
@@ -377,6 +390,7 @@ impl<'a, S: Storage> ApplyBatch<'a, S> {
 
     /// Whether the entry is the next one of a region that applies entries; the region as the entries before it left it.
     fn check_entry(&mut self, region: RegionId, entry: LogPosition) -> Result<Region, ApplyError> {
+        FailPoint::Check.reach()?;
         let pending = self.pending(region)?;
         let applied = pending.apply;
         let current = pending.region().ok_or(ApplyError::RegionNotFound { region })?.clone();
@@ -390,6 +404,7 @@ impl<'a, S: Storage> ApplyBatch<'a, S> {
     }
 
     fn count(&mut self, region: RegionId, entry: LogPosition) -> Result<(), ApplyError> {
+        FailPoint::Planned.reach()?;
         let pending = self.pending(region)?;
         pending.apply = ApplyState { applied_index: entry.index, commit: entry, ..pending.apply };
         Ok(())

@@ -9,8 +9,9 @@ use super::batch::{ApplyBatch, Committed};
 use super::pool::Shared;
 use super::settings::SyncPolicy;
 use super::siblings;
+use crate::failpoint::FailPoint;
 use crate::poison::Poisoned;
-use crate::storage::Storage;
+use crate::storage::{Storage, StorageError};
 
 /// Answers that wait for their batch. They live outside of the batch, so that a panic does not lose them.
 pub(super) type Answers<T> = VecDeque<Answer<T>>;
@@ -48,30 +49,30 @@ impl<'s, S: Storage, H: ApplyHost<S>> Flush<'s, S, H> {
         }
         self.entries = 0;
         let batch = std::mem::replace(&mut self.batch, begin(self.shared));
-        match batch.commit() {
-            Ok(committed) => self.committed(&committed, answers),
-            Err(error) => {
-                // A changeset that was refused is no accident of the disk, but acknowledging later entries of the same
-                // regions would be wrong all the same.
-                self.shared.store.poison().set(&error);
-                self.answer_poisoned(answers);
-            }
+        let done = batch.commit().and_then(|committed| Ok(self.committed(&committed, answers)?));
+        if let Err(error) = done {
+            // A changeset that was refused is no accident of the disk, but acknowledging later entries of the same regions
+            // would be wrong all the same.
+            self.shared.store.poison().set(&error);
+            answer_poisoned(self.shared, answers);
         }
     }
 
-    fn committed(&self, committed: &Committed, answers: &mut Answers<H::Tag>) {
+    fn committed(&self, committed: &Committed, answers: &mut Answers<H::Tag>) -> Result<(), StorageError> {
         for change in &committed.changes {
             if let Change::Create { region } = change {
                 self.shared.router.add(region.id());
             }
         }
         self.shared.host.committed(committed);
+        FailPoint::Answer.reach()?;
         self.answer(answers);
         for change in &committed.changes {
             if let Change::Remove { id, .. } = change {
                 self.shared.close(*id);
             }
         }
+        FailPoint::Answered.reach()
     }
 
     fn answer(&self, answers: &mut Answers<H::Tag>) {
@@ -88,10 +89,6 @@ impl<'s, S: Storage, H: ApplyHost<S>> Flush<'s, S, H> {
             let snapshot = self.shared.store.meta().snapshot();
             *current = siblings::current_regions(&snapshot, own, *request, self.shared.settings.right_derive);
         }
-    }
-
-    pub(super) fn answer_poisoned(&self, answers: &mut Answers<H::Tag>) {
-        answer_poisoned(self.shared, answers);
     }
 }
 

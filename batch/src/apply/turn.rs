@@ -13,6 +13,7 @@ use super::mailbox::{Mailbox, Next, Order};
 use super::pool::Shared;
 use super::round::Owned;
 use super::settings::SyncPolicy;
+use crate::failpoint::FailPoint;
 use crate::storage::{Storage, StorageError};
 
 pub(super) struct Applier<'r, 's, S: Storage, H: ApplyHost<S>> {
@@ -114,6 +115,7 @@ impl<'r, 's, S: Storage, H: ApplyHost<S>> Applier<'r, 's, S, H> {
     }
 
     fn apply(&mut self, region: RegionId, entry: &Entry<S, H::Tag>) -> Result<ExecResult, ApplyError> {
+        FailPoint::Taken.reach()?;
         let batch = self.flush.batch();
         match &entry.work {
             Work::Nothing => batch.advance(region, entry.position).map(|_| ExecResult::Written),
