@@ -8,8 +8,11 @@
 //!   suites and [`compare`](compare()) run the very same tasks.
 //! - [`compare`](mod@compare) runs all contenders interleaved in one process and reports medians and ratios.
 //!
+//! - [`apply`] measures the apply pipeline beside raw RocksDB writes of the same bytes.
+//!
 //! Nothing here asserts on time. What is asserted, in every task and outside the clock, is that the answers were right.
 
+pub mod apply;
 pub mod compare;
 pub mod contenders;
 pub mod counting;
