@@ -15,7 +15,7 @@ mod common;
 
 use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -41,6 +41,8 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 const LEFT: RegionId = RegionId::new(2);
 const RIGHT: RegionId = RegionId::new(10);
+/// The one that no case touches.
+const BESIDE: RegionId = RegionId::new(50);
 const WATCHDOG: Duration = Duration::from_secs(30);
 
 /// Every command, an ordinary write, and the removal of this store's peer.
@@ -63,11 +65,12 @@ const CASES: [&str; 16] = [
     "BatchSwitchWitness",
 ];
 
-/// Two regions, each with peers on stores 1 and 2.
+/// Three regions in a row, each with peers on stores 1 and 2.
 fn prepared<S: Storage>(storage: S, case: &str) -> Store<S> {
     let store = builder().bootstrap_storage(storage, &EmbeddedPd::new(CLUSTER)).unwrap();
     apply(&store, LEFT, &add(voter(4, 2)));
     apply(&store, LEFT, &split("m", 10, &[11, 12]));
+    apply(&store, RIGHT, &split("t", 50, &[51, 52]));
     match case {
         "CommitMerge" | "RollbackMerge" => apply(&store, RIGHT, &prepare_merge(&store)),
         "FinishFlashback" => apply(&store, LEFT, &AdminCommand::PrepareFlashback(PrepareFlashback { start_ts: 9 })),
@@ -258,6 +261,65 @@ fn inject(case: &str, point: FailPoint, action: &'static str, expected: &(Dump, 
     let answered = point == FailPoint::Answered;
     assert_eq!(matches!(answer, Some(Ok(()))), answered, "{what}: {answer:?}");
     assert_eq!(done, is_written_at(point), "{what}");
+}
+
+/// Each command is held at each point, by the first of two workers; the other changes a region beside it, and that change is
+/// published and answered meanwhile (T5). Then both are there.
+#[test]
+fn a_change_that_is_held_holds_up_nobody_else() {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    for case in CASES {
+        for point in FailPoint::ALL {
+            hold(case, point);
+        }
+    }
+}
+
+fn hold(case: &str, point: FailPoint) {
+    let what = format!("{case} held at {}", point.name());
+    let disk = MemStorage::new();
+    let store = Arc::new(prepared(disk.clone(), case));
+    let scenario = FailScenario::setup();
+    let ((arrived, at_point), (open, gate)) = (unbounded(), unbounded::<()>());
+    let first = AtomicBool::new(true);
+    let stop_here = move || {
+        if first.swap(false, Ordering::Relaxed) {
+            arrived.send(()).unwrap();
+            gate.recv_timeout(WATCHDOG).unwrap();
+        }
+    };
+    fail::cfg_callback(point.name(), stop_here).unwrap();
+    let (sender, answers) = unbounded::<Answer<Arc<()>>>();
+    let settings = ApplySettings { workers: 2, ..ApplySettings::default() };
+    let pool = ApplyPool::start(store.clone(), ChannelHost::new(sender), settings).unwrap();
+    let tag = Arc::new(());
+    let (id, held) = entry(&store, case, tag.clone());
+    pool.router().send(id, held).unwrap();
+    at_point.recv_timeout(WATCHDOG).unwrap_or_else(|_| panic!("{what}: never reached"));
+
+    let (epoch, command) = (region(&store, BESIDE).epoch(), add_learner(learner(60, 3)));
+    let request = AdminRequest { header: AdminHeader::new(BESIDE, epoch), command };
+    pool.router().send(BESIDE, Entry::admin(at(next(&store, BESIDE)), request, tag)).unwrap();
+    let answer = || answers.recv_timeout(WATCHDOG).unwrap_or_else(|_| panic!("{what}: a deadlock"));
+    // The held change is answered already if it is held at the very end.
+    let mut heard = vec![answer()];
+    if heard[0].region != BESIDE {
+        heard.push(answer());
+    }
+    assert_eq!(region(&store, BESIDE).peers().len(), 3, "{what}");
+
+    open.send(()).unwrap();
+    if heard.len() == 1 {
+        heard.push(answer());
+    }
+    assert!(heard.iter().all(|answer| answer.result.is_ok()), "{what}: {heard:?}");
+    pool.shut_down();
+    scenario.teardown();
+    drop(store);
+    let reopened = builder().open_storage(disk).unwrap();
+    assert_eq!(reopened.meta().snapshot().validate(), [], "{what}");
+    assert_eq!(region(&reopened, BESIDE).peers().len(), 3, "{what}");
+    assert!(reopened.storage().get(Family::Default, b"host").unwrap().is_some(), "{what}: the held change is lost");
 }
 
 const CHILD_CASE: &str = "REGIONMETA_TEST_FAILPOINT";

@@ -77,7 +77,8 @@ pub(super) struct Shared<S: Storage, H: ApplyHost<S>> {
     pub(super) host: H,
     pub(super) settings: ApplySettings,
     pub(super) router: Router<S, H::Tag>,
-    /// Written once, at shutdown; read by workers between rounds. Relaxed: nothing else is published through it.
+    /// Written once, at shutdown, before each worker is sent a `Stop`; read by workers before they receive. Relaxed: who has
+    /// received a `Stop` sees it by the channel, and for everybody else it may come a round later.
     stopping: AtomicBool,
 }
 
@@ -150,10 +151,9 @@ impl<S: Storage, H: ApplyHost<S>> Drop for ApplyPool<S, H> {
 fn work<S: Storage, H: ApplyHost<S>>(shared: &Shared<S, H>, turns: &Receiver<Turn<S, H::Tag>>) {
     this_thread_is_a_worker();
     let mut kept = Kept::default();
-    while let Ok(Turn::Region(mailbox)) = turns.recv() {
-        if shared.stopping.load(Ordering::Relaxed) {
-            return;
-        }
+    // Looked at before every receive: a round that has met a `Stop` on its way must not take another worker's as well.
+    while !shared.stopping.load(Ordering::Relaxed) {
+        let Ok(Turn::Region(mailbox)) = turns.recv() else { return };
         let round = AssertUnwindSafe(|| Round::new(shared, &mut kept).run(mailbox, turns));
         if catch_unwind(round).is_err() {
             // Half an entry may be lost, or a host may have heard half of its answers.

@@ -392,6 +392,29 @@ fn what_waits_is_answered_at_the_end() {
     assert!(gate.answers().eq((7..600).map(|tag| (FIRST, tag))));
 }
 
+/// A worker that met the end in the middle of a round took another worker's share of it as well, and that one waited for ever.
+#[test]
+fn a_pool_ends_whatever_is_in_flight() {
+    for _ in 0..50 {
+        let running =
+            Running::bootstrapped(MemStorage::new(), ApplySettings { workers: 4, ..ApplySettings::default() });
+        for (index, key) in (6..30).zip(10..) {
+            running.send(
+                FIRST,
+                admin(FIRST, index, epoch(1, index - 5), split(&format!("k{:02}", 99 - key), key, &[key + 100]), 0),
+            );
+        }
+        let (ended, heard) = bounded(1);
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                drop(running.shut_down());
+                ended.send(()).unwrap();
+            });
+            heard.recv_timeout(WATCHDOG).expect("the pool does not end");
+        });
+    }
+}
+
 /// I14: the outcome of a write is unknown; nothing that is in it, or comes later, is acknowledged.
 #[test]
 fn a_failed_write_is_acknowledged_to_nobody() {
