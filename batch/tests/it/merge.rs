@@ -5,8 +5,8 @@ use std::sync::Arc;
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use regionmeta::layout::{apply_state_key, region_state_key};
 use regionmeta::{
-    AdminCommand, AdminHeader, AdminRequest, CommitMerge, PeerState, PrepareMerge, Region, RegionEpoch, RegionId,
-    RollbackMerge,
+    AdminCommand, AdminHeader, AdminRequest, ApplyState, CommitMerge, PeerState, PrepareMerge, Region, RegionEpoch,
+    RegionId, RollbackMerge,
 };
 use regionmeta_batch::Store;
 use regionmeta_batch::apply::{Answer, AnswerError, ApplyError, ApplyHost, ApplyPool, ApplySettings, Data, Entry};
@@ -167,6 +167,7 @@ fn assert_merged_away<S: Storage>(store: &Store<S>, source: &Region, target: Reg
     assert_eq!(record.merge_state().unwrap().target.id(), target);
     assert_eq!(store.storage().get(Family::Raft, &apply_state_key(source.id())).unwrap(), None);
     assert!(store.meta().snapshot().get(source.id()).is_none());
+    assert_eq!(store.apply_state(source.id()), ApplyState::INITIAL, "what was applied of it is forgotten");
     assert_eq!(store.meta().snapshot().validate(), []);
 }
 
