@@ -13,6 +13,7 @@
 #[allow(dead_code, unused_imports, unused_macros, reason = "shared with the other test binary")]
 mod common;
 
+use std::collections::VecDeque;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -155,6 +156,29 @@ fn case_command<S: Storage>(store: &Store<S>, case: &str) -> (RegionId, Option<A
     (LEFT, Some(command))
 }
 
+/// What a case sends: one entry, or five changes of one region.
+fn entries<S: Storage>(store: &Store<S>, case: &str, tag: &Arc<()>) -> (RegionId, VecDeque<Entry<S, Arc<()>>>) {
+    if case != "five changes" {
+        let (id, entry) = entry(store, case, tag.clone());
+        return (id, VecDeque::from([entry]));
+    }
+    let (first, epoch) = (next(store, LEFT), region(store, LEFT).epoch());
+    let changes = [
+        (0, add_learner(learner(40, 3))),
+        (1, add(voter(40, 3))),
+        (2, add_learner(learner(41, 4))),
+        (3, remove(learner(41, 4))),
+        (4, split("f", 30, &[31, 32, 33])),
+    ];
+    let entry = |(number, command)| {
+        let epoch = epoch.with_conf_ver_moved(number).unwrap();
+        let request = AdminRequest { header: AdminHeader::new(LEFT, epoch), command };
+        let put = Mutation::Put { key: b"host".to_vec(), value: number.to_string().into_bytes() };
+        Entry::admin(at(first + number), request, tag.clone()).with_data(Data::List(vec![put]))
+    };
+    (LEFT, changes.into_iter().map(entry).collect())
+}
+
 fn entry<S: Storage>(store: &Store<S>, case: &str, tag: Arc<()>) -> (RegionId, Entry<S, Arc<()>>) {
     let (id, command) = case_command(store, case);
     let put = || Data::List(vec![Mutation::Put { key: b"host".to_vec(), value: case.as_bytes().to_vec() }]);
@@ -171,25 +195,30 @@ fn entry<S: Storage>(store: &Store<S>, case: &str, tag: Arc<()>) -> (RegionId, E
     (id, entry)
 }
 
-/// Sends the entry of a case through a pool, and returns its answer; `None` if a panic took it.
+/// Sends the entries of a case through a pool, all in one batch, and returns the first refusal among their answers; `None` if
+/// there is none, and a panic took an entry.
 fn run<S: Storage>(store: Store<S>, case: &str) -> Option<Result<(), AnswerError>> {
     let store = Arc::new(store);
     let (sender, answers) = unbounded::<Answer<Arc<()>>>();
     let settings = ApplySettings { workers: 1, ..ApplySettings::default() };
     let pool = ApplyPool::start(store.clone(), ChannelHost::new(sender), settings).unwrap();
     let tag = Arc::new(());
-    let (id, entry) = entry(&store, case, tag.clone());
-    pool.router().send(id, entry).unwrap();
-    let started = Instant::now();
+    let (id, mut entries) = entries(&store, case, &tag);
+    let sent = entries.len();
+    pool.router().region(id).unwrap().try_send_all(&mut entries).unwrap();
+    let (started, mut heard) = (Instant::now(), Vec::new());
     loop {
-        // The tag is gone with the entry: either it is in an answer, or a panic took it.
+        // A tag is gone with its entry: either it is in an answer, or a panic took it.
         let is_over = Arc::strong_count(&tag) == 1;
         match answers.recv_timeout(Duration::from_millis(2)) {
-            Ok(answer) => return Some(answer.result.map(drop)),
-            Err(_) if is_over => return None,
+            Ok(answer) => heard.push(answer.result.map(drop)),
+            Err(_) if is_over => break,
             Err(_) => assert!(started.elapsed() < WATCHDOG, "a deadlock"),
         }
     }
+    let are_all_there = heard.len() == sent;
+    let answer = heard.into_iter().reduce(Result::and);
+    answer.filter(|answer| are_all_there || answer.is_err())
 }
 
 /// The content of the storage before and after a case, as an open finds and leaves it.
@@ -221,7 +250,7 @@ fn is_written_at(point: FailPoint) -> bool {
 #[test]
 fn every_point_and_every_command_with_an_error_a_panic_and_a_delay() {
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    for case in CASES {
+    for case in CASES.into_iter().chain(["five changes"]) {
         let expected = before_and_after(case);
         for point in FailPoint::ALL {
             for action in ["error", "panic", "delay"] {
@@ -330,7 +359,7 @@ const CHILD_DIRECTORY: &str = "REGIONMETA_TEST_DIRECTORY";
 #[ignore = "plays the process that is killed"]
 fn child() {
     let (Ok(case), Ok(directory)) = (std::env::var(CHILD_CASE), std::env::var(CHILD_DIRECTORY)) else { return };
-    let (case, point) = case.split_once(' ').unwrap();
+    let (case, point) = case.rsplit_once(' ').unwrap();
     let store = builder().open(&directory).unwrap();
     let _scenario = FailScenario::setup();
     fail::cfg_callback(point, || kill_process(getpid(), Signal::KILL).unwrap()).unwrap();
@@ -340,7 +369,7 @@ fn child() {
 #[test]
 fn every_point_with_kill_9_on_rocksdb() {
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    for case in ["write", "BatchSplit", "CommitMerge", "Destroy"] {
+    for case in ["write", "BatchSplit", "CommitMerge", "Destroy", "five changes"] {
         let expected = before_and_after(case);
         for point in FailPoint::ALL {
             let root = tempfile::TempDir::new().unwrap();

@@ -438,6 +438,44 @@ fn a_failed_write_is_acknowledged_to_nobody() {
     }
 }
 
+/// The n-th write fails, n = 1, 2, ... until a clean pass (T10, T11): before it everything is acknowledged, from it on nothing,
+/// and a reopen finds the state before it or after it.
+#[test]
+fn whichever_write_fails_what_was_acknowledged_is_there() {
+    let commands = [
+        split("m", 10, &[11]),
+        add_learner(learner(20, 2)),
+        crate::common::add(voter(20, 2)),
+        split("f", 30, &[31, 32]),
+        add_learner(learner(21, 3)),
+    ];
+    let epochs = [epoch(1, 1), epoch(1, 2), epoch(2, 2), epoch(3, 2), epoch(3, 3)];
+    for fault in [Fault::Lost, Fault::Applied, Fault::Panics] {
+        for nth in 1.. {
+            let disk = Mem::empty();
+            drop(builder().bootstrap_storage(disk.storage(), &EmbeddedPd::new(CLUSTER)).unwrap());
+            let faulty = FaultyStorage::new(disk.storage(), nth, fault);
+            let running = Running::over(builder().open_storage(faulty.clone()).unwrap(), one_worker());
+            let mut acknowledged = 0;
+            for (index, (command, epoch)) in (6..).zip(commands.iter().zip(epochs)) {
+                running.send(FIRST, admin(FIRST, index, epoch, command.clone(), index));
+                let result = running.answer().result;
+                assert_eq!(result.is_ok(), index < 5 + nth, "write {nth}, {fault:?}: {result:?}");
+                acknowledged += u64::from(result.is_ok());
+                assert_eq!(running.store.check_writable().is_ok(), result.is_ok());
+            }
+            running.shut_down();
+            let applied = disk.open().unwrap().apply_state(FIRST).applied_index.get() - 5;
+            let unknown = u64::from(faulty.has_failed() && fault != Fault::Lost);
+            assert_eq!(applied, acknowledged + unknown, "write {nth}, {fault:?}");
+            if !faulty.has_failed() {
+                assert_eq!(nth, 1 + commands.len() as u64);
+                break;
+            }
+        }
+    }
+}
+
 #[test]
 fn data_that_cannot_be_put_poisons_the_store() {
     let failing: [fn() -> Data<MemStorage>; 2] = [
