@@ -1,401 +1,48 @@
-//! Applying: committed entries become one batch, one write, one published changeset.
+//! Applying: committed entries become batches, writes, published changesets and answers.
 //!
-//! An [`ApplyBatch`] runs ahead of what readers see: each entry is checked against the regions as the entries before it in
-//! the same batch have left them. [`commit`](ApplyBatch::commit) then goes the one way that is allowed: check and reserve,
-//! write, publish (I3, I4). Data, descriptors and apply states of an entry are in the same batch (I5).
+//! Two layers. An [`ApplyBatch`] is the one way of a change: entries of any number of regions, checked one after another,
+//! then written and published together. An [`ApplyPool`] drives it for a host: a bounded mailbox for each region
+//! ([`Router`]), workers that drain many regions into one batch, and answers through the host's own [`ApplyHost`].
+//!
+//! # The way of an entry through the pool
+//!
+//! 1. The host puts it into its region's mailbox; a full one says so, or makes the sender wait, as the sender chooses.
+//! 2. A worker takes the region: one owner at a time, a bounded number of entries a turn, then the next region.
+//! 3. The entry is checked against the region as the entries before it have left it, and put into the batch: data,
+//!    descriptors, apply state. Refused commands count as applied and change nothing else.
+//! 4. The batch is written and published when it is full, before a command that has to see the storage up to date, and at
+//!    the end of every round.
+//! 5. Then, and only then, the host is answered, in the order of each region's log.
+//!
+//! # Merges
+//!
+//! A `CommitMerge` that finds its source behind parks the target, not the worker: the host is asked for the entries that
+//! the source lacks ([`ApplyHost::catch_up`]), the source stops when it has applied and *written* its `PrepareMerge`, and
+//! that wakes the target. The merged target and the source's tombstone are in one batch.
+//!
+//! # What it costs
+//!
+//! A region that waits for nothing costs its mailbox, about 200 bytes, and no thread. An entry costs two short locks of its
+//! mailbox; all else is paid once a batch.
 
-use std::collections::{HashMap, HashSet};
+mod answer;
+mod batch;
+mod delegate;
+mod entry;
+mod flush;
+mod mailbox;
+mod merge;
+mod pool;
+mod round;
+mod router;
+mod settings;
+mod siblings;
+mod turn;
 
-use regionmeta::layout::{apply_state_key, region_state_key};
-use regionmeta::{
-    AdminCommand, AdminError, AdminHeader, ApplyContext, ApplyState, Change, Changeset, LogIndex, LogPosition, Outcome,
-    PeerId, PeerState, Reason, Refusal, Region, RegionEpoch, RegionId, Removal, Sequence, Verdict,
-};
-
-use crate::poison::Poisoned;
-use crate::records;
-use crate::storage::{Durability, Family, Storage, StorageError};
-use crate::store::Store;
-
-/// Why an entry was not applied. After [`ApplyError::Refused`] the entry counts as applied and has changed nothing else
-/// (spec section 5.2) if the refusal's [`verdict`](AdminError::verdict) says so; after every other error it does not count.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-#[expect(missing_docs, reason = "the message of each variant describes its fields")]
-pub enum ApplyError {
-    #[error("region {region} is not on this store")]
-    RegionNotFound { region: RegionId },
-    #[error("region {region} is in another batch: commit or drop that one first")]
-    Busy { region: RegionId },
-    #[error("region {region} is {state:?}: it applies nothing until its data is there")]
-    Suspended { region: RegionId, state: PeerState },
-    #[error("region {region}: entry {} was applied already, the applied index is {}", entry.index, applied.applied_index)]
-    AlreadyApplied { region: RegionId, entry: LogPosition, applied: ApplyState },
-    #[error("region {region}: entry {} does not follow the applied index {}", entry.index, applied.applied_index)]
-    Gap { region: RegionId, entry: LogPosition, applied: ApplyState },
-    #[error("region {region} was created by this very batch: commit it, then apply the entry that destroys the region")]
-    CommitFirst { region: RegionId },
-    #[error("command refused: {0}")]
-    Refused(#[from] AdminError),
-    #[error("region {region}: this version cannot apply the outcome of its command: {outcome:?}")]
-    Unsupported { region: RegionId, outcome: Outcome },
-    #[error(transparent)]
-    Storage(#[from] StorageError),
-}
-
-/// Why a batch was not committed.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-#[expect(missing_docs, reason = "the message of each variant describes its fields")]
-pub enum CommitError {
-    /// If it comes after the batch was written, because another write failed meanwhile, the outcome of this one is unknown.
-    #[error(transparent)]
-    Poisoned(#[from] Poisoned),
-    #[error("nothing was written: {0}")]
-    Refused(#[from] Refusal),
-    #[error("nothing was written: an entry was put into the batch in part only, and the batch cannot be used")]
-    Incomplete,
-    #[error("{0}; the outcome is unknown, the store is poisoned")]
-    Write(#[from] StorageError),
-}
-
-/// What a commit made visible.
-#[derive(Debug)]
-pub struct Committed {
-    /// The sequence number of the changeset; that of the current state if the batch changed no region.
-    pub sequence: Sequence,
-    /// What was published.
-    pub changes: Vec<Change>,
-}
-
-/// What the entries of this batch have made of one region.
-#[derive(Debug)]
-struct Pending {
-    /// What the first entry started from; `None` if the batch itself creates the region.
-    base: Option<Base>,
-    apply: ApplyState,
-    after: After,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Base {
-    changed_at: Sequence,
-    applied: ApplyState,
-}
-
-#[derive(Debug)]
-enum After {
-    Unchanged(Region),
-    Changed(Region, Reason),
-    Destroyed(PeerId),
-}
-
-impl Pending {
-    /// Whether any entry counted. A region that was only looked at is not written.
-    fn moved(&self) -> bool {
-        self.base.is_none_or(|base| base.applied != self.apply)
-    }
-
-    /// The apply state to store; `None` if the region is gone.
-    fn apply_state(&self) -> Option<ApplyState> {
-        (!matches!(self.after, After::Destroyed(_))).then_some(self.apply)
-    }
-
-    fn region(&self) -> Option<&Region> {
-        match &self.after {
-            After::Unchanged(region) | After::Changed(region, _) => Some(region),
-            After::Destroyed(_) => None,
-        }
-    }
-}
-
-/// Entries of any number of regions, to be written and published together.
-///
-/// A region belongs to the batch from its first entry until the batch is committed or dropped: another batch gets
-/// [`ApplyError::Busy`]. So a host that gives each region to one worker never meets it.
-#[derive(Debug)]
-#[must_use = "a batch that is not committed changes nothing"]
-pub struct ApplyBatch<'a, S: Storage> {
-    store: &'a Store<S>,
-    batch: S::Batch,
-    pending: HashMap<RegionId, Pending>,
-    /// The regions that this batch has claimed.
-    claimed: HashSet<RegionId>,
-    /// The same in the order of first touch, so that the same entries give the same bytes.
-    order: Vec<RegionId>,
-    /// Children of splits that this store has in another way already: their keys are theirs, not the parent's.
-    skipped: Vec<Region>,
-    /// Set while records of an entry are put into the batch: if that fails, half an entry is in it.
-    incomplete: bool,
-    durability: Durability,
-}
-
-impl<'a, S: Storage> ApplyBatch<'a, S> {
-    pub(crate) fn new(store: &'a Store<S>) -> Self {
-        Self {
-            store,
-            batch: store.storage().batch(),
-            pending: HashMap::new(),
-            claimed: HashSet::new(),
-            order: Vec::new(),
-            skipped: Vec::new(),
-            incomplete: false,
-            durability: store.durability(),
-        }
-    }
-
-    /// The region as the entries so far have left it; what the next entry is checked against.
-    #[must_use]
-    pub fn region(&self, id: RegionId) -> Option<Region> {
-        match self.pending.get(&id) {
-            Some(pending) => pending.region().cloned(),
-            None => self.store.meta().snapshot().get(id).map(|entry| entry.region().clone()),
-        }
-    }
-
-    /// The last entry of a region that was applied, those of this batch included.
-    #[must_use]
-    pub fn applied_index(&self, id: RegionId) -> LogIndex {
-        let here = self.pending.get(&id).map(|pending| pending.apply);
-        here.unwrap_or_else(|| self.store.apply_state(id)).applied_index
-    }
-
-    /// The storage's own batch, for the host's data of an entry. Put it in after the entry was applied: what is in the batch
-    /// already stays in it when a later command is refused.
-    pub fn data(&mut self) -> &mut S::Batch {
-        &mut self.batch
-    }
-
-    /// Applies a committed admin command of a region, proposed at `epoch`.
-    ///
-    /// A split's new region whose id has a record on this store already, or is in this batch, is left as it is (spec section
-    /// 5.5): the outcome lists only what the split has made here.
-    ///
-    /// # Errors
-    /// [`ApplyError`]. Only after [`ApplyError::Refused`] the entry counts as applied.
-    pub fn apply(
-        &mut self,
-        region: RegionId,
-        entry: LogPosition,
-        epoch: RegionEpoch,
-        command: &AdminCommand,
-    ) -> Result<Outcome, ApplyError> {
-        let current = self.check_entry(region, entry)?;
-        let context = ApplyContext::new(self.store.ident().store_id, entry, self.pending(region)?.apply);
-        let outcome = match command.plan(&AdminHeader::new(region, epoch), &current, &context) {
-            Ok(outcome) => outcome,
-            Err(refused) => {
-                if refused.verdict() == Verdict::Refused {
-                    self.count(region, entry)?;
-                }
-                return Err(refused.into());
-            }
-        };
-        let outcome = self.take(region, outcome)?;
-        self.count(region, entry)?;
-        Ok(outcome)
-    }
-
-    /// Counts a committed entry that changes no metadata, such as an ordinary write whose data is in [`data`](Self::data).
-    ///
-    /// # Errors
-    /// [`ApplyError`] if the entry does not follow, or the region is not here, suspended, or in another batch.
-    pub fn advance(&mut self, region: RegionId, entry: LogPosition) -> Result<Region, ApplyError> {
-        let current = self.check_entry(region, entry)?;
-        self.count(region, entry)?;
-        Ok(current)
-    }
-
-    /// Writes the batch, then publishes it. Readers see all of it or nothing.
-    ///
-    /// # Errors
-    /// [`CommitError::Refused`] and [`CommitError::Incomplete`] before anything was written. After [`CommitError::Write`],
-    /// and after [`CommitError::Poisoned`] if another write failed meanwhile, the outcome is unknown and the store is
-    /// poisoned (I14).
-    pub fn commit(mut self) -> Result<Committed, CommitError> {
-        self.store.poison().check()?;
-        if self.incomplete {
-            return Err(CommitError::Incomplete);
-        }
-        let permit = self.store.writer().prepare(self.changeset())?;
-        let changes = permit.changeset().changes().to_vec();
-        let fuse = self.store.poison().fuse();
-        if let Err(error) = self.write() {
-            self.store.poison().set(&error);
-            return Err(error.into());
-        }
-        // Another batch's write may have failed while this one was on its way, and damaged what lies behind it.
-        self.store.poison().check()?;
-        // An empty changeset would wake every cached reader for nothing.
-        let sequence = if changes.is_empty() { self.store.meta().snapshot() } else { permit.publish() }.sequence();
-        let written = self.pending.iter().filter(|(_, pending)| pending.moved());
-        self.store.progress().record(written.map(|(region, pending)| (*region, pending.apply_state())));
-        fuse.defuse();
-        Ok(Committed { sequence, changes })
-    }
-
-    fn write(&mut self) -> Result<(), StorageError> {
-        let storage = self.store.storage();
-        for region in &self.order {
-            let moved = self.pending.get(region).filter(|pending| pending.moved());
-            if let Some(state) = moved.and_then(Pending::apply_state) {
-                records::write_apply_state(storage, &mut self.batch, *region, &state)?;
-            }
-        }
-        let batch = std::mem::replace(&mut self.batch, storage.batch());
-        storage.write(batch, self.durability)
-    }
-
-    fn changeset(&self) -> Changeset {
-        let in_order = self.order.iter().filter_map(|id| Some((*id, self.pending.get(id)?)));
-        let changes = in_order.filter_map(|(id, pending)| change(id, pending)).fold(Changeset::new(), Changeset::with);
-        self.skipped.iter().cloned().fold(changes, Changeset::leave)
-    }
-
-    // --- one entry: first everything that can refuse it, then its effect --------------------------------------------
-
-    /// Whether the entry is the next one of a region that applies entries; the region as the entries before it left it.
-    fn check_entry(&mut self, region: RegionId, entry: LogPosition) -> Result<Region, ApplyError> {
-        let pending = self.pending(region)?;
-        let applied = pending.apply;
-        let current = pending.region().ok_or(ApplyError::RegionNotFound { region })?.clone();
-        match current.state() {
-            state @ (PeerState::Applying | PeerState::Unavailable) => Err(ApplyError::Suspended { region, state }),
-            _ if entry.index <= applied.applied_index => Err(ApplyError::AlreadyApplied { region, entry, applied }),
-            _ if applied.applied_index.next() != Some(entry.index) => Err(ApplyError::Gap { region, entry, applied }),
-            _ => Ok(current),
-        }
-    }
-
-    fn count(&mut self, region: RegionId, entry: LogPosition) -> Result<(), ApplyError> {
-        let pending = self.pending(region)?;
-        pending.apply = ApplyState { applied_index: entry.index, commit: entry, ..pending.apply };
-        Ok(())
-    }
-
-    fn take(&mut self, region: RegionId, outcome: Outcome) -> Result<Outcome, ApplyError> {
-        match outcome {
-            Outcome::Unchanged => Ok(Outcome::Unchanged),
-            Outcome::Changed { region, reason } => {
-                self.change(&region, reason)?;
-                Ok(Outcome::Changed { region, reason })
-            }
-            Outcome::Destroyed { tombstone, peer } => {
-                self.destroy(&tombstone, peer)?;
-                Ok(Outcome::Destroyed { tombstone, peer })
-            }
-            Outcome::Split { regions, derived } => {
-                let regions = self.split(regions, derived)?;
-                Ok(Outcome::Split { regions, derived })
-            }
-            // `Outcome` grows with the commands; a new one is refused until its effect is written here.
-            outcome => Err(ApplyError::Unsupported { region, outcome }),
-        }
-    }
-
-    fn change(&mut self, region: &Region, reason: Reason) -> Result<(), ApplyError> {
-        self.put_state(region)?;
-        self.pending(region.id())?.after = After::Changed(region.clone(), reason);
-        Ok(())
-    }
-
-    /// The tombstone is in the batch of the change itself, and synced whatever the host chose (I12).
-    ///
-    /// A region that this batch creates is in nobody's map, so its removal cannot be published.
-    fn destroy(&mut self, tombstone: &Region, peer: PeerId) -> Result<(), ApplyError> {
-        let region = tombstone.id();
-        if self.pending(region)?.base.is_none() {
-            return Err(ApplyError::CommitFirst { region });
-        }
-        self.put_state(tombstone)?;
-        self.incomplete = true;
-        self.store.storage().delete(&mut self.batch, Family::Raft, &apply_state_key(region))?;
-        self.incomplete = false;
-        self.pending(region)?.after = After::Destroyed(peer);
-        self.durability = Durability::Synced;
-        Ok(())
-    }
-
-    /// The derived region changes in every case; a child only comes to be where no peer of it was before.
-    fn split(&mut self, regions: Vec<Region>, derived: RegionId) -> Result<Vec<Region>, ApplyError> {
-        let mut made = Vec::with_capacity(regions.len());
-        let mut skipped = Vec::new();
-        for region in regions {
-            let is_new = region.id() == derived || self.claim_child(region.id())?;
-            if is_new { made.push(region) } else { skipped.push(region) }
-        }
-        for region in &made {
-            match region.id() == derived {
-                true => self.change(region, Reason::Split)?,
-                false => {
-                    self.put_state(region)?;
-                    let after = After::Changed(region.clone(), Reason::Split);
-                    self.pending.insert(region.id(), Pending { base: None, apply: ApplyState::INITIAL, after });
-                }
-            }
-        }
-        self.skipped.extend(skipped);
-        Ok(made)
-    }
-
-    /// Whether a child's id is new here: not in this batch, and without a record, be it a tombstone.
-    fn claim_child(&mut self, child: RegionId) -> Result<bool, ApplyError> {
-        if self.pending.contains_key(&child) {
-            return Ok(false);
-        }
-        self.claim(child)?;
-        Ok(self.store.storage().get(Family::Raft, &region_state_key(child))?.is_none())
-    }
-
-    // --- regions of this batch ---------------------------------------------------------------------------------------
-
-    /// The entry of a region in this batch, made from the published state at its first touch.
-    fn pending(&mut self, region: RegionId) -> Result<&mut Pending, ApplyError> {
-        if !self.pending.contains_key(&region) {
-            // The claim comes first: from then on neither the region nor its apply state moves.
-            let applied = self.claim(region)?.unwrap_or(ApplyState::INITIAL);
-            let snapshot = self.store.meta().snapshot();
-            let entry = snapshot.get(region).ok_or(ApplyError::RegionNotFound { region })?;
-            let base = Some(Base { changed_at: entry.changed_at(), applied });
-            let after = After::Unchanged(entry.region().clone());
-            self.pending.insert(region, Pending { base, apply: applied, after });
-        }
-        self.pending.get_mut(&region).ok_or(ApplyError::RegionNotFound { region })
-    }
-
-    fn claim(&mut self, region: RegionId) -> Result<Option<ApplyState>, ApplyError> {
-        if self.claimed.contains(&region) {
-            return Ok(self.store.progress().get(region));
-        }
-        let applied = self.store.progress().claim(region).map_err(|_| ApplyError::Busy { region })?;
-        self.claimed.insert(region);
-        self.order.push(region);
-        Ok(applied)
-    }
-
-    fn put_state(&mut self, region: &Region) -> Result<(), ApplyError> {
-        self.incomplete = true;
-        records::put(self.store.storage(), &mut self.batch, Family::Raft, &region_state_key(region.id()), region)?;
-        self.incomplete = false;
-        Ok(())
-    }
-}
-
-impl<S: Storage> Drop for ApplyBatch<'_, S> {
-    fn drop(&mut self) {
-        self.store.progress().release(self.order.iter());
-    }
-}
-
-fn change(id: RegionId, pending: &Pending) -> Option<Change> {
-    match (&pending.after, pending.base) {
-        (After::Unchanged(_), _) | (After::Destroyed(_), None) => None,
-        (After::Changed(region, _), None) => Some(Change::Create { region: region.clone() }),
-        (After::Changed(region, reason), Some(base)) => {
-            Some(Change::Update { base: base.changed_at, region: region.clone(), reason: *reason })
-        }
-        (After::Destroyed(peer), Some(base)) => {
-            Some(Change::Remove { id, base: base.changed_at, removal: Removal::Destroyed, peer: Some(*peer) })
-        }
-    }
-}
+pub use self::answer::{Answer, AnswerError, ApplyHost, ChannelHost, ExecResult};
+pub use self::batch::{ApplyBatch, ApplyError, CommitError, Committed};
+pub use self::entry::{Data, Entry, Mutation, PutData};
+pub use self::mailbox::SendError;
+pub use self::pool::{ApplyPool, PoolError};
+pub use self::router::{RegionSender, Router};
+pub use self::settings::{ApplySettings, SyncPolicy};

@@ -18,9 +18,9 @@
 //!
 //! # Which thread owns what
 //!
-//! The library starts no thread but those that scan and decode records during recovery, and these end with it. Readers need
-//! no coordination. Any number of threads may fill and commit batches; a region belongs to one batch at a time, and another
-//! batch gets [`apply::ApplyError::Busy`].
+//! The library starts no thread but those that scan and decode records during recovery, which end with it, and the workers
+//! of an [`apply::ApplyPool`], if the host wants one. Readers need no coordination. Any number of threads may fill and commit
+//! batches; a region belongs to one batch at a time, and another batch gets [`apply::ApplyError::Busy`].
 //!
 //! # Shutdown
 //!
@@ -49,6 +49,7 @@
 
 pub mod apply;
 pub mod bootstrap;
+mod failpoint;
 pub mod pd;
 mod poison;
 mod progress;
@@ -58,5 +59,6 @@ pub mod recovery;
 pub mod storage;
 mod store;
 
+pub use self::failpoint::FailPoint;
 pub use self::poison::Poisoned;
 pub use self::store::{CloseError, OpenError, Store, StoreBuilder};

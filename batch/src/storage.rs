@@ -91,6 +91,9 @@ pub trait Storage: Send + Sync + fmt::Debug + 'static {
     /// [`StorageError`] if the family is gone.
     fn delete(&self, batch: &mut Self::Batch, family: Family, key: &[u8]) -> Result<(), StorageError>;
 
+    /// About how many bytes are in a batch. O(1).
+    fn batch_bytes(&self, batch: &Self::Batch) -> usize;
+
     /// Writes a batch: all of it or nothing, after the batches before it.
     ///
     /// # Errors

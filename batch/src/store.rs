@@ -243,7 +243,12 @@ impl<S: Storage> Store<S> {
 
     /// A batch to apply committed entries into.
     pub fn begin(&self) -> ApplyBatch<'_, S> {
-        ApplyBatch::new(self)
+        ApplyBatch::new(self, self.durability)
+    }
+
+    /// A batch that is synced only if something in it asks for that.
+    pub(crate) fn begin_buffered(&self) -> ApplyBatch<'_, S> {
+        ApplyBatch::new(self, Durability::Buffered)
     }
 
     /// Whether writing goes on; the error says why not (I14).

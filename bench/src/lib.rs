@@ -9,8 +9,11 @@
 //! - [`compare`](mod@compare) runs all contenders interleaved in one process and reports medians and ratios; [`goals`] holds them
 //!   against what was asked for.
 //!
+//! - [`apply`] measures the apply pipeline beside raw RocksDB writes of the same bytes.
+//!
 //! Nothing here asserts on time. What is asserted, in every task and outside the clock, is that the answers were right.
 
+pub mod apply;
 pub mod compare;
 pub mod contenders;
 pub mod counting;

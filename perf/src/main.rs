@@ -1,5 +1,6 @@
 //! The load driver of regionmeta. `./dev demo` and `./dev perf` run it; each subcommand says what it does with `--help`.
 
+mod apply;
 mod churn;
 mod compare;
 mod demo;
@@ -28,6 +29,8 @@ enum Command {
     Demo(demo::Arguments),
     /// This map beside other ways to do the same, interleaved in one process: medians and ratios.
     Compare(compare::Arguments),
+    /// The apply pipeline, mailbox to published and answered, beside raw RocksDB writes of the same bytes.
+    Apply(apply::Arguments),
     /// A million random changes, and what they leave in memory beside a freshly built map.
     Churn(churn::Arguments),
     /// The process that the demo starts and kills.
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Compare(arguments) => compare::run(arguments, &ALLOCATOR),
+        Command::Apply(arguments) => apply::run(&arguments),
         Command::Churn(arguments) => churn::run(&arguments, &ALLOCATOR),
         Command::DemoChild(arguments) => demo::run_child(&arguments),
     };

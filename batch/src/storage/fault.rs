@@ -67,6 +67,10 @@ impl<S: Storage> Storage for FaultyStorage<S> {
         self.inner.delete(batch, family, key)
     }
 
+    fn batch_bytes(&self, batch: &S::Batch) -> usize {
+        self.inner.batch_bytes(batch)
+    }
+
     /// # Panics
     /// If the fault is [`Fault::Panics`] and this is its write.
     fn write(&self, batch: S::Batch, durability: Durability) -> Result<(), StorageError> {

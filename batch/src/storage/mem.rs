@@ -14,7 +14,7 @@ pub struct MemStorage {
     state: Arc<Mutex<State>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct State {
     durable: Families,
     /// Batches that were written and not yet synced, in order.
@@ -35,6 +35,7 @@ struct Families {
 #[derive(Clone, Debug, Default)]
 pub struct MemBatch {
     mutations: Vec<(Family, Vec<u8>, Option<Vec<u8>>)>,
+    bytes: usize,
 }
 
 impl Families {
@@ -64,6 +65,12 @@ impl MemStorage {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Another storage with the same content, which goes its own way from here.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        Self { state: Arc::new(Mutex::new(self.lock().clone())) }
     }
 
     /// A power loss: of the batches that were written and not synced, only the first `kept` are still there.
@@ -96,12 +103,18 @@ impl Storage for MemStorage {
         MemBatch::default()
     }
 
+    fn batch_bytes(&self, batch: &MemBatch) -> usize {
+        batch.bytes
+    }
+
     fn put(&self, batch: &mut MemBatch, family: Family, key: &[u8], value: &[u8]) -> Result<(), StorageError> {
+        batch.bytes += key.len() + value.len();
         batch.mutations.push((family, key.to_vec(), Some(value.to_vec())));
         Ok(())
     }
 
     fn delete(&self, batch: &mut MemBatch, family: Family, key: &[u8]) -> Result<(), StorageError> {
+        batch.bytes += key.len();
         batch.mutations.push((family, key.to_vec(), None));
         Ok(())
     }

@@ -144,6 +144,10 @@ impl Storage for RocksStorage {
         Ok(())
     }
 
+    fn batch_bytes(&self, batch: &WriteBatch) -> usize {
+        batch.size_in_bytes()
+    }
+
     fn write(&self, batch: WriteBatch, durability: Durability) -> Result<(), StorageError> {
         let mut options = WriteOptions::default();
         options.set_sync(durability == Durability::Synced);

@@ -13,25 +13,25 @@ use regionmeta_batch::storage::Storage;
 use crate::common::{CLUSTER, Disk, HERE, Mem, Rocks, at, builder, seeded, setting};
 
 #[derive(Clone, PartialEq, Debug)]
-struct ModelRegion {
-    start: Vec<u8>,
+pub(crate) struct ModelRegion {
+    pub(crate) start: Vec<u8>,
     /// Empty for unbounded.
-    end: Vec<u8>,
-    conf_ver: u64,
-    version: u64,
-    peers: Vec<Peer>,
-    applied: u64,
+    pub(crate) end: Vec<u8>,
+    pub(crate) conf_ver: u64,
+    pub(crate) version: u64,
+    pub(crate) peers: Vec<Peer>,
+    pub(crate) applied: u64,
 }
 
 /// What a store must hold, by the rules of the spec and nothing else.
 #[derive(Clone, PartialEq, Debug, Default)]
-struct Model {
-    live: BTreeMap<u64, ModelRegion>,
-    buried: BTreeSet<u64>,
+pub(crate) struct Model {
+    pub(crate) live: BTreeMap<u64, ModelRegion>,
+    pub(crate) buried: BTreeSet<u64>,
 }
 
 #[derive(PartialEq, Debug)]
-enum Answer {
+pub(crate) enum Answer {
     Done,
     Refused,
     CommitFirst,
@@ -39,7 +39,13 @@ enum Answer {
 
 impl Model {
     /// Applies the next entry of a region. `fresh` are the regions that the running batch has created.
-    fn apply(&mut self, id: u64, epoch: RegionEpoch, command: &AdminCommand, fresh: &BTreeSet<u64>) -> Answer {
+    pub(crate) fn apply(
+        &mut self,
+        id: u64,
+        epoch: RegionEpoch,
+        command: &AdminCommand,
+        fresh: &BTreeSet<u64>,
+    ) -> Answer {
         let before = self.live[&id].clone();
         self.live.get_mut(&id).unwrap().applied += 1;
         let answer = match command {
@@ -124,14 +130,14 @@ impl Model {
 
 /// Fails unless the store shows exactly what the model holds.
 #[track_caller]
-fn assert_same<S: Storage>(store: &Store<S>, model: &Model) {
+pub(crate) fn assert_same<S: Storage>(store: &Store<S>, model: &Model) {
     let snapshot = store.meta().snapshot();
     assert_eq!(snapshot.validate(), []);
     let found: BTreeMap<_, _> = snapshot.regions().map(|region| (region.id().get(), describe(store, region))).collect();
     assert_eq!(found, model.live);
 }
 
-fn describe<S: Storage>(store: &Store<S>, region: &regionmeta::Region) -> ModelRegion {
+pub(crate) fn describe<S: Storage>(store: &Store<S>, region: &regionmeta::Region) -> ModelRegion {
     ModelRegion {
         start: region.start_key().to_vec(),
         end: region.end_key().to_wire().to_vec(),
@@ -143,23 +149,23 @@ fn describe<S: Storage>(store: &Store<S>, region: &regionmeta::Region) -> ModelR
 }
 
 /// Makes commands that mostly fit, with ids that are mostly new.
-struct Generator<'a> {
-    rng: &'a mut fastrand::Rng,
-    last_id: u64,
+pub(crate) struct Generator<'a> {
+    pub(crate) rng: &'a mut fastrand::Rng,
+    pub(crate) last_id: u64,
 }
 
 impl Generator<'_> {
-    fn new_id(&mut self) -> u64 {
+    pub(crate) fn new_id(&mut self) -> u64 {
         self.last_id += 1;
         self.last_id
     }
 
-    fn percent(&mut self, chance: u8) -> bool {
+    pub(crate) fn percent(&mut self, chance: u8) -> bool {
         self.rng.u8(0..100) < chance
     }
 
     /// The region's epoch; three in ten times another one.
-    fn epoch(&mut self, region: &ModelRegion) -> RegionEpoch {
+    pub(crate) fn epoch(&mut self, region: &ModelRegion) -> RegionEpoch {
         let mut epoch = RegionEpoch::new(region.conf_ver, region.version);
         if self.percent(30) {
             let half = if self.rng.bool() { &mut epoch.conf_ver } else { &mut epoch.version };
@@ -168,7 +174,7 @@ impl Generator<'_> {
         epoch
     }
 
-    fn command(&mut self, region: &ModelRegion, taken: &[u64]) -> AdminCommand {
+    pub(crate) fn command(&mut self, region: &ModelRegion, taken: &[u64]) -> AdminCommand {
         if self.percent(40) { self.split(region, taken) } else { self.change(region) }
     }
 
@@ -207,7 +213,7 @@ impl Generator<'_> {
 
 /// The steps of one history, printed when it fails.
 #[derive(Default)]
-struct History(Vec<String>);
+pub(crate) struct History(pub(crate) Vec<String>);
 
 impl Drop for History {
     fn drop(&mut self) {

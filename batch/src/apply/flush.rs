@@ -1,0 +1,122 @@
+//! [`Flush`]: the batch of a round, and what happens when it is written: publish, open and close mailboxes, answer.
+
+use std::collections::VecDeque;
+
+use regionmeta::{Change, RegionId};
+
+use super::answer::{Answer, AnswerError, ApplyHost};
+use super::batch::{ApplyBatch, Committed};
+use super::pool::Shared;
+use super::settings::SyncPolicy;
+use super::siblings;
+use crate::failpoint::FailPoint;
+use crate::poison::Poisoned;
+use crate::storage::{Storage, StorageError};
+
+/// Answers that wait for their batch. They live outside of the batch, so that a panic does not lose them.
+pub(super) type Answers<T> = VecDeque<Answer<T>>;
+
+pub(super) struct Flush<'s, S: Storage, H: ApplyHost<S>> {
+    shared: &'s Shared<S, H>,
+    batch: ApplyBatch<'s, S>,
+    /// Entries in the batch.
+    entries: usize,
+}
+
+impl<'s, S: Storage, H: ApplyHost<S>> Flush<'s, S, H> {
+    pub(super) fn new(shared: &'s Shared<S, H>) -> Self {
+        Self { shared, batch: begin(shared), entries: 0 }
+    }
+
+    pub(super) fn batch(&mut self) -> &mut ApplyBatch<'s, S> {
+        &mut self.batch
+    }
+
+    pub(super) fn count_entry(&mut self) {
+        self.entries += 1;
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        let settings = &self.shared.settings;
+        self.entries >= settings.batch_entries_max || self.batch.data_bytes() >= settings.batch_bytes_max
+    }
+
+    /// Persists, publishes, answers. Whatever happens, every answer is given.
+    pub(super) fn commit(&mut self, answers: &mut Answers<H::Tag>) {
+        if self.entries == 0 {
+            // Nothing counted; answers to entries that were not applied need no write.
+            return self.answer(answers);
+        }
+        self.entries = 0;
+        let batch = std::mem::replace(&mut self.batch, begin(self.shared));
+        let done = batch.commit().and_then(|committed| Ok(self.committed(&committed, answers)?));
+        if let Err(error) = done {
+            // A changeset that was refused is no accident of the disk, but acknowledging later entries of the same regions
+            // would be wrong all the same.
+            self.shared.store.poison().set(&error);
+            answer_poisoned(self.shared, answers);
+        }
+    }
+
+    fn committed(&self, committed: &Committed, answers: &mut Answers<H::Tag>) -> Result<(), StorageError> {
+        for change in &committed.changes {
+            if let Change::Create { region } = change {
+                self.shared.router.add(region.id());
+            }
+        }
+        self.shared.host.committed(committed);
+        FailPoint::Answer.reach()?;
+        self.answer(answers);
+        for change in &committed.changes {
+            if let Change::Remove { id, .. } = change {
+                self.shared.close(*id);
+            }
+        }
+        FailPoint::Answered.reach()
+    }
+
+    fn answer(&self, answers: &mut Answers<H::Tag>) {
+        while let Some(mut answer) = answers.pop_front() {
+            self.add_siblings(&mut answer);
+            self.shared.host.answer(answer);
+        }
+    }
+
+    /// Looked up now and not earlier, so that the siblings are those that readers find.
+    fn add_siblings(&self, answer: &mut Answer<H::Tag>) {
+        let Err(AnswerError::EpochNotMatch { request, current }) = &mut answer.result else { return };
+        if let Some(own) = current.pop() {
+            let snapshot = self.shared.store.meta().snapshot();
+            *current = siblings::current_regions(&snapshot, own, *request, self.shared.settings.right_derive);
+        }
+    }
+}
+
+/// I14: nothing is acknowledged any more.
+pub(super) fn answer_poisoned<S: Storage, H: ApplyHost<S>>(shared: &Shared<S, H>, answers: &mut Answers<H::Tag>) {
+    let poisoned = shared.store.check_writable().err();
+    let poisoned = poisoned.unwrap_or_else(|| Poisoned { cause: "the batch of this entry was given up".to_owned() });
+    while let Some(answer) = answers.pop_front() {
+        shared.host.answer(Answer { result: Err(poisoned.clone().into()), ..answer });
+    }
+}
+
+fn begin<S: Storage, H: ApplyHost<S>>(shared: &Shared<S, H>) -> ApplyBatch<'_, S> {
+    match shared.settings.sync {
+        SyncPolicy::Every => shared.store.begin(),
+        SyncPolicy::Hinted | SyncPolicy::Never => shared.store.begin_buffered(),
+    }
+}
+
+impl<S: Storage, H: ApplyHost<S>> Shared<S, H> {
+    /// Takes a region out of the pool, and answers whatever is left of it.
+    pub(super) fn close(&self, region: RegionId) {
+        let Some(closed) = self.router.close(region) else { return };
+        let held = closed.delegate.and_then(|mut delegate| delegate.held.take());
+        for entry in held.into_iter().chain(closed.entries) {
+            self.host.answer(entry.answer(region, Err(AnswerError::Closed { region })));
+        }
+        drop(closed.orders); // targets that still wait look again
+        self.host.stopped(region);
+    }
+}
