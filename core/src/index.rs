@@ -176,6 +176,18 @@ impl Index {
         &self.trees.by_store
     }
 
+    /// Brings regions that are about to be changed, and the places where they are found, into the cache together. For one of
+    /// them there is nothing to gain.
+    pub(crate) fn prefetch(&self, ids: impl ExactSizeIterator<Item = RegionId> + Clone) {
+        if ids.len() < 2 {
+            return;
+        }
+        ids.clone().for_each(|id| self.trees.by_id.prefetch(id));
+        let regions = || ids.clone().filter_map(|id| self.trees.by_id.get(id)).map(|(region, _)| region);
+        regions().for_each(Region::prefetch);
+        self.trees.by_key.prefetch_all(regions().map(Region::start_key));
+    }
+
     /// All regions in key order.
     pub(crate) fn iter(&self) -> Regions<'_> {
         Regions::new(&self.trees.by_key, 0..self.trees.by_key.len())

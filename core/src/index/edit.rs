@@ -4,11 +4,14 @@
 //! leaves behind in each node that it came through: exact separators, exact totals, and at least [`MIN`] entries in every
 //! node but the root.
 
+use std::cmp::Ordering;
+
 use super::heads::{Heads, WIDTH};
 use super::node::{Branch, Child, Leaf, Totals};
 use super::own::{ChildMut, ChildRef, Editor, Kept};
 use super::radix::Radix;
 use super::slots;
+use crate::region::Region;
 use crate::stats::Stats;
 
 /// The fewest entries of a node that is not the root. Well below half, so that a node that was just split or merged is not
@@ -132,27 +135,31 @@ impl Leaf {
     }
 
     fn insert_at(&mut self, at: usize, region: Kept) {
+        self.region(at).into_iter().for_each(Region::prefetch); // soon its right neighbour
         slots::insert(&mut self.regions, at, region);
         self.heads.inserted(at, &self.regions);
         self.heads.links.insert(at);
-        self.relink_at(at);
+        self.relink_around(at);
     }
 
     fn remove(&mut self, at: usize) -> Option<Kept> {
         self.heads.remove(at);
         self.heads.links.remove(at);
         let region = slots::remove(&mut self.regions, at);
-        self.relink_at(at);
+        self.relink_around(at);
         region
     }
 
     fn replace(&mut self, at: usize, region: Kept) -> Option<Kept> {
-        let same_range = self.region(at).is_some_and(|before| before.end_key() == region.end_key());
-        let before = self.regions.get_mut(at)?.replace(region);
-        if !same_range {
-            self.relink_at(at);
+        let before = self.regions.get_mut(at)?.replace(region)?;
+        // It begins where it began. A region that ends earlier than before no longer reaches the next one, which need not be
+        // looked at; only one that ends later may.
+        match self.region(at).map(|region| region.end_key().cmp(&before.end_key())) {
+            Some(Ordering::Less) => self.heads.links.set(at, false),
+            Some(Ordering::Greater) => self.relink(at),
+            _ => {}
         }
-        before
+        Some(before)
     }
 
     fn balance(&mut self, right: &mut Self) {
@@ -163,7 +170,7 @@ impl Leaf {
 
     fn rebuild(&mut self) {
         self.heads = Heads::of(&self.regions);
-        self.relink();
+        self.relink_all();
     }
 }
 

@@ -101,11 +101,17 @@ impl Heads {
     /// right unless it is a tie.
     #[inline(always)]
     pub(super) fn suits(&self, key: &[u8]) -> bool {
+        self.matches(key) && self.base == 0
+    }
+
+    /// Whether the key has the columns of the template.
+    #[inline(always)]
+    fn matches(&self, key: &[u8]) -> bool {
         let base = usize::from(self.base);
         let words = self.template.iter().zip(&self.mask).enumerate();
-        let mismatch =
+        let differing =
             words.fold(0, |found, (at, (template, mask))| found | ((word(key, base + at * 8) ^ template) & mask));
-        mismatch == 0 && base == 0
+        differing == 0
     }
 
     /// How many keys are at most `key`: the guess, set right by the keys where it is wrong.
@@ -194,16 +200,19 @@ impl Heads {
         if key.is_empty() {
             return Some(0);
         }
-        // The last key stands for the others, or the one in front of it does.
+        (self.matches(key) && self.shares_base(at, slots)).then(|| self.head(key))
+    }
+
+    /// Whether the key at a position shares the columns in front of the template with the others.
+    fn shares_base<T: Keyed>(&self, at: usize, slots: &Slots<T>) -> bool {
+        let base = usize::from(self.base);
+        if base == 0 {
+            return true;
+        }
+        // The last key stands for the others, or the one in front of it does. The empty key shares nothing.
         let last = slots::len(slots).saturating_sub(1);
         let other = key_at(slots, if at == last { last.wrapping_sub(1) } else { last });
-        let base = usize::from(self.base);
-        // With no other key but the empty one, the columns are those of no key at all.
-        let fits = !other.is_empty() && shared_columns_up_to(key, other, base) == base;
-        let words = self.template.iter().zip(&self.mask).enumerate();
-        let matches =
-            words.fold(0, |found, (at, (template, mask))| found | ((word(key, base + at * 8) ^ template) & mask)) == 0;
-        (fits && matches).then(|| self.head(key))
+        !other.is_empty() && shared_columns_up_to(key_at(slots, at), other, base) == base
     }
 
     /// The heads from a position on leave. Both parts keep the columns, which tell fewer keys apart just as well, so that no

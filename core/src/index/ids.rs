@@ -89,6 +89,19 @@ impl IdTree {
     /// A few cached loads, and the slot.
     #[inline]
     pub(super) fn get(&self, id: RegionId) -> Option<(&Region, Sequence)> {
+        let slot = self.run(id)?.get(bit_of(id))?;
+        Some((&slot.region, slot.changed_at))
+    }
+
+    /// Starts loading the slot of an id.
+    pub(super) fn prefetch(&self, id: RegionId) {
+        if let Some(run) = self.run(id) {
+            run.prefetch(bit_of(id));
+        }
+    }
+
+    #[inline]
+    fn run(&self, id: RegionId) -> Option<&Run<Slot>> {
         if overflows(id, self.height) {
             return None;
         }
@@ -97,10 +110,7 @@ impl IdTree {
         loop {
             match node.get() {
                 ChildRef::Branch(branch) => node = branch.children.get(child_of(id, height))?.as_ref()?,
-                ChildRef::Leaf(twig) => {
-                    let slot = twig.runs.get(run_of(id) % RUNS)?.get(bit_of(id))?;
-                    return Some((&slot.region, slot.changed_at));
-                }
+                ChildRef::Leaf(twig) => return twig.runs.get(run_of(id) % RUNS),
             }
             height -= 1;
         }

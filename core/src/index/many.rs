@@ -17,6 +17,16 @@ impl KeyTree {
         }
     }
 
+    /// Starts loading what leads to each of these keys, and the region there.
+    pub(super) fn prefetch_all<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) {
+        let mut keys = keys.peekable();
+        while keys.peek().is_some() {
+            let mut group = [&[][..]; GROUP];
+            let len = group.iter_mut().zip(keys.by_ref()).map(|(place, key)| *place = key).count();
+            self.locate_group(group.get(..len).unwrap_or_default(), |_, _| {});
+        }
+    }
+
     fn locate_group<'a>(&'a self, keys: &[&[u8]], mut found: impl FnMut(usize, Option<&'a Region>)) {
         let mut nodes = [Some(self.root()); GROUP];
         // All leaves have one depth, so whoever is at a branch shows that the others are.

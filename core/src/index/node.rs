@@ -91,7 +91,7 @@ const SEARCH_BYTES: usize = 64 + WIDTH * 8;
 impl Leaf {
     pub(super) fn new(regions: Slots<Kept>) -> Self {
         let mut leaf = Self { heads: Heads::of(&regions), regions };
-        leaf.relink();
+        leaf.relink_all();
         leaf
     }
 
@@ -156,19 +156,19 @@ impl Leaf {
     }
 
     /// Looks anew whether the region at a position touches its neighbours.
-    pub(super) fn relink_at(&mut self, at: usize) {
-        for left in at.saturating_sub(1)..=at {
-            let touches = self.touches_next(left);
-            self.heads.links.set(left, touches);
-        }
+    pub(super) fn relink_around(&mut self, at: usize) {
+        (at.saturating_sub(1)..=at).for_each(|left| self.relink(left));
     }
 
-    pub(super) fn relink(&mut self) {
+    /// Looks anew whether the region at a position touches the next one.
+    pub(super) fn relink(&mut self, at: usize) {
+        let touches = self.touches_next(at);
+        self.heads.links.set(at, touches);
+    }
+
+    pub(super) fn relink_all(&mut self) {
         self.heads.links = Links::default();
-        for at in 0..self.len() {
-            let touches = self.touches_next(at);
-            self.heads.links.set(at, touches);
-        }
+        (0..self.len()).for_each(|at| self.relink(at));
     }
 
     fn touches_next(&self, at: usize) -> bool {
@@ -191,7 +191,7 @@ impl Links {
         self.0.checked_shr(at as u32).is_some_and(|links| links & 1 == 1)
     }
 
-    fn set(&mut self, at: usize, linked: bool) {
+    pub(super) fn set(&mut self, at: usize, linked: bool) {
         self.0 = self.0 & !(1 << at) | u32::from(linked) << at;
     }
 

@@ -193,6 +193,11 @@ impl<V> Run<V> {
         self.values().get(self.position(at))
     }
 
+    /// Starts loading the value of a bit.
+    pub(super) fn prefetch(&self, at: u32) {
+        prefetch::lines(self.values.as_ptr().wrapping_add(self.position(at)).cast_const().cast(), 1);
+    }
+
     /// All values with their bits, in order.
     #[cfg(test)]
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &V)> {

@@ -6,7 +6,7 @@ use super::feed::Published;
 use super::{Change, Changeset, Snapshot, StoreMeta, Version};
 use crate::epoch::RegionEpoch;
 use crate::ids::{PeerId, RegionId, Sequence, StoreId};
-use crate::index::{Index, IndexWriter, Next, Ripe};
+use crate::index::{Entry, Index, IndexWriter, Next, Ripe};
 use crate::keys::{EndKey, KeyRange};
 use crate::region::Region;
 
@@ -176,6 +176,7 @@ impl Writers {
         store_id: Option<StoreId>,
         changeset: &Changeset,
     ) -> Result<u64, Refusal> {
+        index.prefetch(changeset.changes().iter().map(Change::id));
         let mut regions = HashSet::with_capacity(changeset.changes().len());
         for change in changeset.changes() {
             if !regions.insert(change.id()) {
@@ -303,14 +304,33 @@ fn sorted_after(changeset: &Changeset) -> Result<BTreeMap<&[u8], &Region>, Refus
 /// only with a larger version.
 fn check_versions(index: &Index, changed: &HashSet<RegionId>, after: &BTreeMap<&[u8], &Region>) -> Result<(), Refusal> {
     for &new in after.values() {
-        for current in index.overlapping(new.range()).filter(|current| current.id() != new.id()) {
-            if !changed.contains(&current.id()) {
-                return Err(Refusal::Overlap { new: new.clone(), other: current.clone() });
-            }
-            if new.epoch().version <= current.epoch().version {
-                return Err(Refusal::NotNewer { current: current.clone(), new: new.clone() });
-            }
+        // Mostly the region had all these keys before, or, as a split's child, another one had: no need to look further.
+        if index.get(new.id()).is_some_and(|current| is_within(new, current.region())) {
+            continue;
         }
+        match index.locate(new.start_key()).map(Entry::region).filter(|owner| is_within(new, owner)) {
+            Some(owner) => check_taken_over(owner, new, changed)?,
+            None => index.overlapping(new.range()).try_for_each(|current| check_taken_over(current, new, changed))?,
+        }
+    }
+    Ok(())
+}
+
+/// Whether a region owns no key that another one does not own.
+fn is_within(inner: &Region, outer: &Region) -> bool {
+    inner.start_key() >= outer.start_key() && inner.end_key() <= outer.end_key()
+}
+
+/// `new` will own keys of `current`.
+fn check_taken_over(current: &Region, new: &Region, changed: &HashSet<RegionId>) -> Result<(), Refusal> {
+    if current.id() == new.id() {
+        return Ok(());
+    }
+    if !changed.contains(&current.id()) {
+        return Err(Refusal::Overlap { new: new.clone(), other: current.clone() });
+    }
+    if new.epoch().version <= current.epoch().version {
+        return Err(Refusal::NotNewer { current: current.clone(), new: new.clone() });
     }
     Ok(())
 }
@@ -327,6 +347,9 @@ fn check_coverage(index: &Index, changeset: &Changeset, after: &BTreeMap<&[u8], 
     };
     for change in changeset.changes().iter().filter(|change| change.must_leave_no_hole()) {
         let Some(before) = index.get(change.id()).map(|entry| entry.region()) else { continue };
+        if change.after().is_some_and(|after| is_within(before, after)) {
+            continue;
+        }
         // The last region that begins at or before it, and everything from there on.
         let first =
             after.range::<&[u8], _>(..=before.start_key()).next_back().map_or(before.start_key(), |(key, _)| key);
