@@ -2,17 +2,20 @@
 //! not touch, so a snapshot that is held keeps its own version for ever.
 //!
 //! - [`tree`]: by start key, a copy-on-write B+ tree. [`heads`] is how its nodes search, [`edit`] how they change.
-//! - [`ids`]: by id, a copy-on-write radix tree. [`radix`] is that tree, whatever it holds.
-//! - [`stores`]: by store and role, the ids of the regions that have such a peer there, each in a [`set`].
+//! - [`ids`]: by id, a copy-on-write radix tree.
+//! - [`stores`]: by store and role, the ids of the regions that have such a peer there, each in a [`set`]; over [`radix`], the
+//!   tree for what changes less often.
 //!
-//! The first two hold handles to the same allocations, and nobody outside this folder can change one index without the
-//! others (I11). When a
-//! region last changed is kept in one place, the id index: who asks for it is a writer, or has found its cached region
+//! The first two lead to the same allocations, and nobody outside this folder can change one index without the others (I11).
+//! [`own`] says who owns their nodes, [`versions`] when they are freed.
+//!
+//! When a region last changed is kept in one place, the id index: who asks for it is a writer, or has found its cached region
 //! outdated, while a lookup by key must not pay for it with a line of cache or eight bytes in each leaf. So an [`Entry`] that
 //! was found by key looks the version counter up when it is asked.
 
 mod cursor;
 mod edit;
+mod garbage;
 mod heads;
 mod ids;
 mod many;
@@ -29,9 +32,10 @@ use std::fmt;
 
 use self::cursor::Regions;
 use self::edit::Edit;
+use self::garbage::{Garbage, Spares};
 use self::ids::IdTree;
 use self::node::Totals;
-use self::own::{Editor, Garbage, Kept, Spares};
+use self::own::{Editor, Kept, Teardown};
 use self::radix::{Radix, Value};
 pub(crate) use self::stores::Stores;
 use self::tree::KeyTree;
@@ -97,8 +101,9 @@ pub(crate) struct IndexWriter {
     estate: Arc<Estate>,
 }
 
-/// A version that nobody has seen yet. What it made is leaked if it is dropped.
-pub(crate) struct Next {
+/// A version that nobody has seen yet. Dropping it leaves the newest version as it was.
+pub(crate) struct Next<'w> {
+    writer: &'w mut IndexWriter,
     editor: Editor,
     trees: Trees,
 }
@@ -234,7 +239,9 @@ impl IndexWriter {
     /// An index without regions, and who changes it.
     pub(crate) fn new() -> (Self, Index) {
         let number = Sequence::default();
-        let by_key = KeyTree::empty(&mut Editor::new(number, Spares::default()));
+        let mut editor = Editor::new(number, Spares::default());
+        let by_key = KeyTree::empty(&mut editor);
+        drop(editor.done()); // nothing was there before
         let by_id = IdTree::default();
         let newest = Trees { by_key, by_id, by_store: Stores::default(), stats: Radix::default() };
         let estate = Arc::new(Estate::default());
@@ -243,20 +250,11 @@ impl IndexWriter {
         (Self { newest, versions: Versions::new(number, life), spares: Spares::default(), estate }, index)
     }
 
-    /// Begins the next version. Its number is larger than any before.
-    ///
-    /// Nothing has happened yet: a next version that is dropped instead of [taken](Self::take) leaves the newest one as it was.
-    pub(crate) fn next(&mut self, number: Sequence) -> Next {
-        Next { editor: Editor::new(number, std::mem::take(&mut self.spares)), trees: self.newest.share() }
-    }
-
-    /// Takes a version, made from the one that is still the newest, as the newest, for readers to see.
-    pub(crate) fn take(&mut self, mut next: Next) -> Index {
-        let life = next.trees.life(&self.estate);
-        self.versions.push(next.editor.version(), life.clone(), next.editor.take());
-        self.spares = next.editor.take_spares();
-        self.newest = next.trees;
-        Index { trees: self.newest.share(), _life: life }
+    /// Begins the next version, from the newest. Its number is larger than that of any before, or the next one that can be.
+    pub(crate) fn next(&mut self, number: Sequence) -> Next<'_> {
+        let number = number.max(Sequence::new(self.versions.newest().get().wrapping_add(1)));
+        let (trees, spares) = (self.newest.share(), std::mem::take(&mut self.spares));
+        Next { trees, editor: Editor::new(number, spares), writer: self }
     }
 
     /// What no version uses any more, to be dropped where nobody waits. To be called after the version before was let go.
@@ -282,11 +280,15 @@ impl Drop for IndexWriter {
 }
 
 impl Drop for Estate {
+    #[expect(unsafe_code, reason = "frees all memory of an index")]
     fn drop(&mut self) {
         if let Some((by_key, by_id, garbage)) = self.0.take() {
-            let mut editor = Editor::of_estate(garbage);
-            by_id.dismantle(&mut editor);
-            by_key.dismantle(&mut editor);
+            // SAFETY: every version holds the estate through its life, and the writer does so itself, so they are all gone.
+            // The trees are those of the newest version, and what older ones used besides is in the garbage, once.
+            let mut teardown = unsafe { Teardown::new() };
+            teardown.garbage(garbage);
+            by_id.tear_down(&mut teardown);
+            by_key.tear_down(&mut teardown);
         }
     }
 }
@@ -294,6 +296,12 @@ impl Drop for Estate {
 impl fmt::Debug for IndexWriter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("IndexWriter").field("regions", &self.newest.by_id.len()).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Next<'_> {
+    fn drop(&mut self) {
+        self.writer.spares = self.editor.take_spares();
     }
 }
 
@@ -314,7 +322,15 @@ impl Trees {
     }
 }
 
-impl Next {
+impl Next<'_> {
+    /// Makes it the newest version, for readers to see.
+    pub(crate) fn publish(mut self) -> Index {
+        let life = self.trees.life(&self.writer.estate);
+        self.writer.versions.push(self.editor.version(), life.clone(), self.editor.done());
+        std::mem::swap(&mut self.writer.newest, &mut self.trees);
+        Index { trees: self.writer.newest.share(), _life: life }
+    }
+
     /// Replaces, adds and removes regions: each change is an id and the region after it. After it the regions must not
     /// overlap; in between nobody looks.
     pub(crate) fn apply<'c>(&mut self, changes: impl Iterator<Item = (RegionId, Option<&'c Region>)> + Clone) {
@@ -328,14 +344,14 @@ impl Next {
         let editor = &mut self.editor;
         for region in changes.clone().filter_map(|(_, after)| after) {
             if let Some((_, born)) = by_id.get(region.id()) {
-                let kept = Kept::new(region.clone());
+                let kept = editor.keep(region.clone());
                 by_id.insert(kept.share(), editor);
                 by_key.replace(kept, born, editor);
             }
         }
         for region in changes.filter_map(|(_, after)| after) {
             if by_id.get(region.id()).is_none() {
-                let kept = Kept::new(region.clone());
+                let kept = editor.keep(region.clone());
                 by_id.insert(kept.share(), editor);
                 by_key.insert(kept, &mut Edit { editor, stats });
             }
@@ -369,7 +385,7 @@ impl Next {
     fn build(&mut self, mut regions: Vec<Region>) {
         regions.sort_unstable_by_key(Region::id);
         self.trees.by_store = Stores::build(&regions);
-        let mut regions: Vec<Kept> = regions.into_iter().map(Kept::new).collect();
+        let mut regions: Vec<Kept> = regions.into_iter().map(|region| self.editor.keep(region)).collect();
         self.trees.by_id = IdTree::build(&regions, &mut self.editor);
         regions.sort_unstable_by(|left, right| left.start_key().cmp(right.start_key()));
         let built = KeyTree::build(regions, &mut Edit { editor: &mut self.editor, stats: &self.trees.stats });
@@ -380,22 +396,17 @@ impl Next {
         self.editor.version()
     }
 
-    /// Whether there is such a region.
-    pub(crate) fn has(&self, id: RegionId) -> bool {
-        self.trees.by_id.get(id).is_some()
-    }
-
-    /// Takes in the stats of a region that is there; whether they differ from what was known.
-    pub(crate) fn report(&mut self, id: RegionId, stats: Stats) -> bool {
+    /// Takes in the stats of a region: whether they differ from what was known, or `None` if there is no such region.
+    pub(crate) fn report(&mut self, id: RegionId, stats: Stats) -> Option<bool> {
+        let (region, _) = self.trees.by_id.get(id)?;
         let before = self.trees.stats.get(id.get()).copied();
-        let Some((region, _)) = self.trees.by_id.get(id) else { return false };
         if before == Some(stats) {
-            return false;
+            return Some(false);
         }
         let gain = Totals::of_region(Some(&stats)).minus(Totals::of_region(before.as_ref()));
         self.trees.by_key.count(region.start_key(), gain, &mut self.editor);
         self.trees.stats.insert(id.get(), stats);
-        true
+        Some(true)
     }
 }
 

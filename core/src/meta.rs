@@ -131,7 +131,8 @@ impl StoreMeta {
         self.shared.snapshot()
     }
 
-    /// The version counter: the sequence number of the newest changeset or report that is being published, or was. One atomic load.
+    /// The version counter: the sequence number of the newest changeset or report that is being published, or was. One
+    /// atomic load.
     ///
     /// A cached snapshot whose [`sequence`](Snapshot::sequence) equals it is current.
     #[must_use]
@@ -154,8 +155,8 @@ impl StoreMeta {
     /// Frees the memory of states that nobody holds any more.
     ///
     /// Letting go of a snapshot is no more than lowering a count; the memory behind it is freed by the next publication. A
-    /// map that changes seldom and whose readers hold snapshots for long may call this from a timer. O(states that are
-    /// held, and what is freed), the freeing outside the writers' lock.
+    /// map that changes seldom and whose readers hold snapshots for long may call this from a timer. O(states that were held,
+    /// and what is freed); the freeing outside the writers' lock.
     pub fn reclaim(&self) {
         let unused = self.writers.lock().reclaim();
         drop(unused);

@@ -8,7 +8,7 @@ use std::cmp::Ordering;
 
 use super::heads::{Heads, WIDTH};
 use super::node::{Branch, Child, Leaf, Totals};
-use super::own::{ChildMut, ChildRef, Editor, Kept};
+use super::own::{ChildMut, ChildRef, Editor, Kept, Teardown};
 use super::radix::Radix;
 use super::slots;
 use crate::region::Region;
@@ -100,17 +100,13 @@ impl Child {
         }
     }
 
-    /// Frees the whole subtree, a node at a time, with the regions in it. No version may be left that uses it.
-    pub(super) fn dismantle(&self, editor: &mut Editor) {
+    /// Frees the whole subtree, with the regions in it.
+    pub(super) fn tear_down(&self, teardown: &mut Teardown) {
         match self.get() {
-            ChildRef::Leaf(leaf) => {
-                let regions = leaf.regions.iter().flatten();
-                regions.for_each(|region| editor.retire_region(region.share(), editor.version()));
-            }
-            ChildRef::Branch(branch) => branch.children.iter().flatten().for_each(|child| child.dismantle(editor)),
+            ChildRef::Leaf(leaf) => leaf.regions.iter().flatten().for_each(|region| teardown.region(region)),
+            ChildRef::Branch(branch) => branch.children.iter().flatten().for_each(|child| child.tear_down(teardown)),
         }
-        editor.retire(self.share());
-        editor.free_all();
+        teardown.node(self);
     }
 }
 

@@ -7,7 +7,7 @@
 
 use std::array;
 
-use super::own::{self, ChildMut, ChildRef, Editor, Kept, Node, Run};
+use super::own::{self, ChildMut, ChildRef, Editor, Kept, Node, Run, Teardown};
 use crate::ids::{RegionId, Sequence};
 use crate::region::Region;
 
@@ -110,7 +110,7 @@ impl IdTree {
         loop {
             match node.get() {
                 ChildRef::Branch(branch) => node = branch.children.get(child_of(id, height))?.as_ref()?,
-                ChildRef::Leaf(twig) => return twig.runs.get(run_of(id) % RUNS),
+                ChildRef::Leaf(twig) => return twig.runs.get(place_of(id)),
             }
             height -= 1;
         }
@@ -151,7 +151,7 @@ impl IdTree {
         let mut node = self.root.get_or_insert_with(|| empty_node(height, editor));
         loop {
             match editor.own(node) {
-                ChildMut::Leaf(twig) => return twig.runs.get_mut(run_of(id) % RUNS),
+                ChildMut::Leaf(twig) => return twig.runs.get_mut(place_of(id)),
                 ChildMut::Branch(branch) => {
                     let child = branch.children.get_mut(child_of(id, height))?;
                     height -= 1;
@@ -189,11 +189,9 @@ impl IdTree {
         diff(Subtree::of(self), Subtree::of(later), self.height.max(later.height), visit);
     }
 
-    /// Frees the whole tree. Nobody may use any version of it.
-    pub(super) fn dismantle(self, editor: &mut Editor) {
-        if let Some(root) = &self.root {
-            root.dismantle(editor);
-        }
+    /// Frees the whole tree.
+    pub(super) fn tear_down(self, teardown: &mut Teardown) {
+        self.root.iter().for_each(|root| root.tear_down(teardown));
     }
 }
 
@@ -212,13 +210,12 @@ impl Child {
         }
     }
 
-    fn dismantle(&self, editor: &mut Editor) {
+    fn tear_down(&self, teardown: &mut Teardown) {
         match self.get() {
-            ChildRef::Leaf(twig) => twig.runs.iter().for_each(|run| editor.retire_run(run.share())),
-            ChildRef::Branch(branch) => branch.children.iter().flatten().for_each(|child| child.dismantle(editor)),
+            ChildRef::Leaf(twig) => twig.runs.iter().for_each(|run| teardown.run(run)),
+            ChildRef::Branch(branch) => branch.children.iter().flatten().for_each(|child| child.tear_down(teardown)),
         }
-        editor.retire(self.share());
-        editor.free_all();
+        teardown.node(self);
     }
 }
 
@@ -311,8 +308,14 @@ fn child_of(id: RegionId, height: u32) -> usize {
 
 /// The number of an id's run among all runs.
 #[inline]
-fn run_of(id: RegionId) -> usize {
-    (id.get() >> RUN_BITS) as usize
+fn run_of(id: RegionId) -> u64 {
+    id.get() >> RUN_BITS
+}
+
+/// Which run of its twig that is.
+#[inline]
+fn place_of(id: RegionId) -> usize {
+    run_of(id) as usize % RUNS
 }
 
 /// Its place in the run.

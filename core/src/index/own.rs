@@ -7,7 +7,8 @@
 //! What makes the pointers sound is kept in this folder, and nobody outside can reach one:
 //!
 //! - A [`Child`], a [`Run`] and a [`Kept`] are moved, never copied, but for these places: [`Editor::own`] copies a whole node
-//!   for a new version, an index shares its roots with its next version, and its two trees share each region. So within one version a node is pointed to once.
+//!   for a new version, an index shares its roots with its next version, and its two trees share each region. So within one
+//!   version a node is pointed to once.
 //! - Whoever reads one has borrowed it, in the end from an index, and an index keeps its version alive.
 //! - Only an editor writes, only nodes that its own version made, and nobody else sees that version before it is done.
 
@@ -18,6 +19,7 @@ use std::num::NonZero;
 use std::ops::Deref;
 use std::ptr::NonNull;
 
+use super::garbage::{Block, Garbage, Spares, What};
 use crate::ids::Sequence;
 use crate::prefetch;
 use crate::region::Region;
@@ -47,10 +49,10 @@ pub(super) struct Child<L, B> {
 
 const LEAF: usize = 1;
 
-// SAFETY: it is one of two links, and those are `Send`.
+// SAFETY: it leads to nodes that any thread may read and any thread may free, and `Node` is `Send` and `Sync`.
 #[expect(unsafe_code, reason = "a pointer is neither by itself")]
 unsafe impl<L: Node, B: Node> Send for Child<L, B> {}
-// SAFETY: it is one of two links, and those are `Sync`.
+// SAFETY: a shared reference to it gives shared references to nodes, and those are `Sync`.
 #[expect(unsafe_code, reason = "a pointer is neither by itself")]
 unsafe impl<L: Node, B: Node> Sync for Child<L, B> {}
 
@@ -106,6 +108,15 @@ impl<L: Node, B: Node> Child<L, B> {
         }
     }
 
+    /// The node's memory.
+    fn block(&self) -> Block {
+        let layout = match self.is_leaf() {
+            true => Layout::new::<Born<L>>(),
+            false => Layout::new::<Born<B>>(),
+        };
+        Block { address: self.node::<()>().cast(), layout }
+    }
+
     /// Another link to the same node, for the next version of whatever holds this one.
     pub(super) fn share(&self) -> Self {
         Self { address: self.address, nodes: PhantomData }
@@ -131,12 +142,12 @@ pub(super) struct Run<V> {
     born: Sequence,
 }
 
-// SAFETY: a run is as a slice of its values.
+// SAFETY: several versions share a run, on any thread, and any thread may free it.
 #[expect(unsafe_code, reason = "a pointer is neither by itself")]
-unsafe impl<V: Send> Send for Run<V> {}
-// SAFETY: as above.
+unsafe impl<V: Send + Sync> Send for Run<V> {}
+// SAFETY: a shared reference to it gives shared references to its values.
 #[expect(unsafe_code, reason = "a pointer is neither by itself")]
-unsafe impl<V: Sync> Sync for Run<V> {}
+unsafe impl<V: Send + Sync> Sync for Run<V> {}
 
 impl<V> Default for Run<V> {
     fn default() -> Self {
@@ -145,11 +156,6 @@ impl<V> Default for Run<V> {
 }
 
 impl<V> Run<V> {
-    /// Another pointer to the same values, for the next version of whatever holds this one.
-    pub(super) fn share(&self) -> Self {
-        Self { ..*self }
-    }
-
     pub(super) fn is_empty(&self) -> bool {
         self.present == 0
     }
@@ -193,6 +199,12 @@ impl<V> Run<V> {
         self.values().get(self.position(at))
     }
 
+    /// Its memory, if it has any.
+    fn block(&self) -> Option<Block> {
+        let layout = Layout::array::<V>(self.len()).ok().filter(|layout| layout.size() > 0)?;
+        Some(Block { address: self.values.cast(), layout })
+    }
+
     /// Starts loading the value of a bit.
     pub(super) fn prefetch(&self, at: u32) {
         prefetch::lines(self.values.as_ptr().wrapping_add(self.position(at)).cast_const().cast(), 1);
@@ -210,15 +222,11 @@ impl<V> Run<V> {
 pub(super) struct Kept(ManuallyDrop<Region>);
 
 impl Kept {
-    pub(super) fn new(region: Region) -> Self {
-        Self(ManuallyDrop::new(region))
-    }
-
     /// The same region in the other index of the same version.
     #[expect(unsafe_code, reason = "copies a handle without its count")]
     pub(super) fn share(&self) -> Self {
-        // SAFETY: neither copy is ever dropped as it is. The one reference count that stands for both is given back by
-        // whichever of them an editor retires, and it retires only one.
+        // SAFETY: neither copy is ever dropped as it is. The one reference count that stands for both is given back when the
+        // key index retires its copy.
         Self(unsafe { std::ptr::read(&raw const self.0) })
     }
 }
@@ -232,137 +240,34 @@ impl Deref for Kept {
     }
 }
 
-/// Something that a version was the last to use.
-pub(super) struct Garbage {
-    /// The first version that used it.
-    pub(super) born: Sequence,
-    what: What,
-}
-
-enum What {
-    Region(ManuallyDrop<Region>),
-    Block(Block),
-}
-
-/// Memory of a node or a run. Nothing in it is dropped.
-pub(super) struct Block {
-    address: NonNull<u8>,
-    layout: Layout,
-}
-
-// SAFETY: a block is memory that is written to or freed once nobody uses it, and the global allocator takes it from any
-// thread.
-#[expect(unsafe_code, reason = "a pointer is neither by itself")]
-unsafe impl Send for Block {}
-// SAFETY: a shared reference to a block gives access to nothing.
-#[expect(unsafe_code, reason = "a pointer is neither by itself")]
-unsafe impl Sync for Block {}
-
-impl Garbage {
-    /// Frees it, or keeps its memory for a node of the same size.
-    ///
-    /// # Safety
-    /// No version that used it is left.
-    #[expect(unsafe_code, reason = "the memory may still be in use")]
-    pub(super) unsafe fn free(self, spares: Option<&mut Spares>) {
-        match self.what {
-            What::Region(region) => drop(ManuallyDrop::into_inner(region)),
-            // SAFETY: the caller vouches that nobody uses it.
-            What::Block(block) => unsafe { block.free(spares) },
-        }
-    }
-
-    pub(super) fn is_block(&self) -> bool {
-        matches!(self.what, What::Block(_))
-    }
-}
-
-impl Block {
-    #[expect(unsafe_code, reason = "the memory may still be in use")]
-    unsafe fn free(self, spares: Option<&mut Spares>) {
-        let refused = match spares {
-            Some(spares) => spares.keep(self),
-            None => Some(self),
-        };
-        if let Some(refused) = refused {
-            // SAFETY: the address came from the global allocator with this layout, in `Editor::make` or `Editor::run`, and
-            // garbage is freed once. The caller vouches that nobody uses it.
-            unsafe { std::alloc::dealloc(refused.address.as_ptr(), refused.layout) }
-        }
-    }
-}
-
-/// Memory of nodes that ended, for those that the next changes make: nodes come and go in the same few sizes, and what was
-/// just read to be copied is still in the cache.
-#[derive(Default)]
-pub(super) struct Spares(Vec<Block>);
-
-/// A change of one region takes about ten blocks.
-const SPARES_MAX: usize = 64;
-
-impl Spares {
-    /// Gives the block back if there are enough.
-    fn keep(&mut self, block: Block) -> Option<Block> {
-        if self.0.len() >= SPARES_MAX {
-            return Some(block);
-        }
-        self.0.push(block);
-        None
-    }
-
-    fn take(&mut self, layout: Layout) -> Option<NonNull<u8>> {
-        let at = self.0.iter().rposition(|block| block.layout == layout)?;
-        Some(self.0.swap_remove(at).address)
-    }
-}
-
-impl Drop for Spares {
-    #[expect(unsafe_code, reason = "frees memory")]
-    fn drop(&mut self) {
-        for block in self.0.drain(..) {
-            // SAFETY: a spare block is nobody's.
-            unsafe { block.free(None) }
-        }
-    }
-}
-
+/// # Safety
+/// The pointer leads to a node of that type which is alive.
 #[expect(unsafe_code, reason = "copies a node as bytes")]
-fn copy_of<N: Node>(node: NonNull<Born<N>>) -> N {
-    // SAFETY: the node is alive, as in `Child::get`. `Node` promises that its bytes may be copied for another version.
+unsafe fn copy_of<N: Node>(node: NonNull<Born<N>>) -> N {
+    // SAFETY: the caller's word; and `Node` promises that its bytes may be copied for another version.
     unsafe { node.read() }.node
 }
 
-/// Makes the next version: what it changes, it first owns.
-///
-/// An editor that is dropped half-way, because its owner panicked, leaks what it made and frees nothing.
+/// Makes the next version: what it changes, it first owns. Unless it is [done](Self::done), all that it made is freed when it
+/// is dropped, and what it retired is left as it was.
 pub(super) struct Editor {
     version: Sequence,
     retired: Vec<Garbage>,
     spares: Spares,
+    made: Vec<Block>,
+    kept: Vec<Kept>,
 }
 
 impl Editor {
     pub(super) fn new(version: Sequence, spares: Spares) -> Self {
-        Self { version, retired: Vec::new(), spares }
+        Self { version, retired: Vec::new(), spares, made: Vec::new(), kept: Vec::new() }
     }
 
-    /// For the end of an index, beginning with what still waits to be freed.
-    pub(super) fn of_estate(garbage: Vec<Garbage>) -> Self {
-        Self { version: Sequence::default(), retired: garbage, spares: Spares::default() }
-    }
-
-    /// Takes out what the new version no longer uses.
-    pub(super) fn take(&mut self) -> Vec<Garbage> {
+    /// From here on what was made belongs to the new version. Returns what that version no longer uses.
+    pub(super) fn done(&mut self) -> Vec<Garbage> {
+        self.made.clear();
+        self.kept.clear();
         std::mem::take(&mut self.retired)
-    }
-
-    /// Frees at once what was retired, from an index of which no version is left.
-    #[expect(unsafe_code, reason = "the memory may still be in use")]
-    pub(super) fn free_all(&mut self) {
-        for one in self.retired.drain(..) {
-            // SAFETY: this is called when an index ends, and that is when the last version and the writer are gone.
-            unsafe { one.free(None) };
-        }
     }
 
     /// Takes out the memory that was not needed.
@@ -388,7 +293,8 @@ impl Editor {
     fn make<N: Node>(&mut self, node: N) -> NonNull<Born<N>> {
         const { assert!(!std::mem::needs_drop::<N>()) };
         let born = Born { at: self.version, node };
-        match self.spares.take(Layout::new::<Born<N>>()) {
+        let layout = Layout::new::<Born<N>>();
+        let address = match self.spares.take(layout) {
             None => NonNull::from(Box::leak(Box::new(born))),
             Some(spare) => {
                 let spare = spare.cast::<Born<N>>();
@@ -396,14 +302,26 @@ impl Editor {
                 unsafe { spare.write(born) };
                 spare
             }
-        }
+        };
+        self.made.push(Block { address: address.cast(), layout });
+        address
+    }
+
+    /// Takes in a region that comes with this version.
+    pub(super) fn keep(&mut self, region: Region) -> Kept {
+        let kept = Kept(ManuallyDrop::new(region));
+        self.kept.push(kept.share());
+        kept
     }
 
     /// Values in order of their bits; nothing in them is ever dropped.
-    pub(super) fn run<V>(&self, present: u16, values: Vec<V>) -> Run<V> {
+    pub(super) fn run<V>(&mut self, present: u16, values: Vec<V>) -> Run<V> {
         const { assert!(!std::mem::needs_drop::<V>()) };
         debug_assert_eq!(present.count_ones() as usize, values.len());
-        Run { values: NonNull::from(Box::leak(values.into_boxed_slice())).cast(), present, born: self.version }
+        let values = NonNull::from(Box::leak(values.into_boxed_slice())).cast();
+        let run = Run { values, present, born: self.version };
+        self.made.extend(run.block());
+        run
     }
 
     /// Puts a value in, or takes it out.
@@ -420,21 +338,20 @@ impl Editor {
 
     /// Takes a run that the new version does not use.
     pub(super) fn retire_run<V>(&mut self, run: Run<V>) {
-        if let Ok(layout) = Layout::array::<V>(run.len())
-            && layout.size() > 0
-        {
-            let block = Block { address: run.values.cast(), layout };
-            self.retired.push(Garbage { born: run.born, what: What::Block(block) });
-        }
+        let garbage = run.block().map(|block| Garbage { born: run.born, what: What::Run(block) });
+        self.retired.extend(garbage);
     }
 
     /// The node, to be changed: itself if this version made it, else a copy that takes its place.
     #[expect(unsafe_code, reason = "writes through a pointer")]
     pub(super) fn own<'n, L: Node, B: Node>(&mut self, child: &'n mut Child<L, B>) -> ChildMut<'n, L, B> {
         if child.born() != self.version {
-            let copy = match child.is_leaf() {
-                true => self.leaf(copy_of(child.node::<L>())),
-                false => self.branch(copy_of(child.node::<B>())),
+            // SAFETY: the bit tells the type, and the node is alive, as in `Child::get`.
+            let copy = unsafe {
+                match child.is_leaf() {
+                    true => self.leaf(copy_of(child.node::<L>())),
+                    false => self.branch(copy_of(child.node::<B>())),
+                }
             };
             self.retire(std::mem::replace(child, copy));
         }
@@ -450,16 +367,63 @@ impl Editor {
 
     /// Takes a node that the new version does not use, but for what lies below it.
     pub(super) fn retire<L: Node, B: Node>(&mut self, child: Child<L, B>) {
-        let layout = match child.is_leaf() {
-            true => Layout::new::<Born<L>>(),
-            false => Layout::new::<Born<B>>(),
-        };
-        let what = What::Block(Block { address: child.node::<()>().cast(), layout });
-        self.retired.push(Garbage { born: child.born(), what });
+        self.retired.push(Garbage { born: child.born(), what: What::Node(child.block()) });
     }
 
     /// Takes a region that the new version does not use, and which came with the version `born`.
     pub(super) fn retire_region(&mut self, region: Kept, born: Sequence) {
         self.retired.push(Garbage { born, what: What::Region(region.0) });
+    }
+}
+
+impl Drop for Editor {
+    #[expect(unsafe_code, reason = "frees what nobody came to see")]
+    fn drop(&mut self) {
+        for block in self.made.drain(..) {
+            // SAFETY: this version was given up, so nobody else has seen what it made; each block is listed once, when it
+            // was made, and what is retired of it is not freed by an editor.
+            unsafe { block.free() }
+        }
+        self.kept.drain(..).for_each(|kept| drop(ManuallyDrop::into_inner(kept.0)));
+    }
+}
+
+/// Takes an index apart of which no version is left, and no writer.
+pub(super) struct Teardown(());
+
+impl Teardown {
+    /// # Safety
+    /// No version of the index is left, nor its writer, and what it is used for is freed once.
+    #[expect(unsafe_code, reason = "what it frees may still be in use")]
+    pub(super) unsafe fn new() -> Self {
+        Self(())
+    }
+
+    #[expect(unsafe_code, reason = "frees memory")]
+    pub(super) fn garbage(&mut self, garbage: Vec<Garbage>) {
+        for one in garbage {
+            // SAFETY: the word of who made this.
+            unsafe { one.free() }
+        }
+    }
+
+    /// Frees a node, but for what lies below it.
+    #[expect(unsafe_code, reason = "frees memory")]
+    pub(super) fn node<L: Node, B: Node>(&mut self, child: &Child<L, B>) {
+        // SAFETY: the word of who made this.
+        unsafe { child.block().free() }
+    }
+
+    #[expect(unsafe_code, reason = "frees memory")]
+    pub(super) fn run<V>(&mut self, run: &Run<V>) {
+        if let Some(block) = run.block() {
+            // SAFETY: the word of who made this.
+            unsafe { block.free() }
+        }
+    }
+
+    /// Gives back the reference count of a region.
+    pub(super) fn region(&mut self, region: &Kept) {
+        drop(ManuallyDrop::into_inner(region.share().0));
     }
 }

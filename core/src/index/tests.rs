@@ -155,7 +155,7 @@ impl Pair {
         let at = Sequence::new(self.sequence);
         let mut next = self.writer.next(at);
         next.apply(changes.iter().map(|(id, after)| (*id, after.as_ref())));
-        self.now.index = Arc::new(self.writer.take(next));
+        self.now.index = Arc::new(next.publish());
         self.now.model.apply(changes, at);
         drop(self.writer.collect());
     }
@@ -562,4 +562,38 @@ fn a_held_version_keeps_its_own_memory_and_no_other() {
     assert_eq!(all[8].holders(), 1 + 2 + 1, "a version outlives its writer");
     drop(now);
     assert!(all.iter().chain(&passing).all(|region| region.holders() == 1), "all memory goes with the last version");
+}
+
+/// The memory of nodes that end serves the next ones, for ever; a run's memory does not take its place.
+#[test]
+fn spare_memory_does_not_run_out() {
+    let mut pair = Pair::default();
+    let one = region(1, b"", b"");
+    for _ in 0..300 {
+        pair.apply(&[(one.id(), Some(region(1, b"", b"")))]);
+    }
+    let before = pair.writer.spares.len();
+    pair.apply(&[(one.id(), Some(one))]);
+    assert!(
+        before > 0 && pair.writer.spares.len() == before,
+        "{before} spare nodes, then {}",
+        pair.writer.spares.len()
+    );
+}
+
+/// A next version that is given up leaves no memory behind and changes nothing.
+#[test]
+fn a_version_that_is_given_up_was_never_there() {
+    let mut pair = Pair::default();
+    let all: Vec<_> = (1..100).map(|id: u8| region(id.into(), &[id], &[id + 1])).collect();
+    pair.apply(&all.iter().map(|region| (region.id(), Some(region.clone()))).collect::<Vec<_>>());
+    let other = region(7, &[7], &[8]);
+    let mut next = pair.writer.next(Sequence::new(pair.sequence + 1));
+    next.apply([(other.id(), Some(&other)), (all[20].id(), None)].into_iter());
+    assert!(other.holders() > 1);
+    drop(next);
+    assert_eq!(other.holders(), 1);
+    pair.compare();
+    pair.apply(&[(other.id(), Some(other.clone()))]);
+    pair.compare();
 }

@@ -4,7 +4,7 @@ use super::cursor::Regions;
 use super::edit::Edit;
 use super::heads::WIDTH;
 use super::node::{Branch, Child, Leaf, Position, Totals};
-use super::own::{ChildRef, Editor, Kept};
+use super::own::{ChildRef, Editor, Kept, Teardown};
 use super::radix::Radix;
 use super::slots;
 use crate::ids::Sequence;
@@ -86,9 +86,9 @@ impl KeyTree {
         editor.retire(self.root);
     }
 
-    /// Frees the whole tree, with its regions. Nobody may use any version of it.
-    pub(super) fn dismantle(self, editor: &mut Editor) {
-        self.root.dismantle(editor);
+    /// Frees the whole tree, with its regions.
+    pub(super) fn tear_down(self, teardown: &mut Teardown) {
+        self.root.tear_down(teardown);
     }
 
     pub(super) fn root(&self) -> &Child {

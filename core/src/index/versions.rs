@@ -9,7 +9,7 @@
 
 use std::collections::VecDeque;
 
-use super::own::{Garbage, Spares};
+use super::garbage::{Garbage, Spares};
 use crate::ids::Sequence;
 use crate::sync::Arc;
 
@@ -36,6 +36,11 @@ impl<L> Versions<L> {
         Self { living: VecDeque::from([Version { number, life, garbage: Vec::new() }]), next: 0 }
     }
 
+    /// The number of the newest version.
+    pub(super) fn newest(&self) -> Sequence {
+        self.living.back().map_or(Sequence::default(), |version| version.number)
+    }
+
     /// The next version, and what it does not use of the one before.
     pub(super) fn push(&mut self, number: Sequence, life: Arc<L>, garbage: Vec<Garbage>) {
         if let Some(before) = self.living.back_mut() {
@@ -44,7 +49,8 @@ impl<L> Versions<L> {
         self.living.push_back(Version { number, life, garbage: Vec::new() });
     }
 
-    /// Looks whether versions have ended, and returns what can be freed. Costs O(1) and what was freed.
+    /// Looks whether versions have ended, and returns what can be freed. Looks at a few versions; costs what was
+    /// freed, or handed down to an older version that is held.
     pub(super) fn collect(&mut self) -> Ripe<L> {
         let mut ripe = Ripe::none();
         // The one that was just replaced has mostly ended by now, and the others are looked at in turn.
@@ -62,12 +68,13 @@ impl<L> Versions<L> {
         ripe
     }
 
-    /// As [`collect`](Self::collect), of all versions. O(versions).
+    /// As [`collect`](Self::collect), of all versions. Costs O(versions), and what was freed or handed down.
     pub(super) fn collect_all(&mut self) -> Ripe<L> {
         let mut ripe = Ripe::none();
-        // From the newest on, so that what is handed down to an older version is looked at with it.
-        for at in (0..self.living.len()).rev() {
-            self.look_at(at, &mut ripe);
+        // From the oldest on, so that a thing is handed down once, to the version that keeps it.
+        let mut at = 0;
+        while at < self.living.len() {
+            at += usize::from(!self.look_at(at, &mut ripe));
         }
         ripe
     }
@@ -116,12 +123,8 @@ impl<L> Ripe<L> {
     }
 
     /// Keeps the memory of some nodes for the next ones.
-    #[expect(unsafe_code, reason = "frees what plain pointers led to")]
     pub(super) fn keep_some(&mut self, spares: &mut Spares) {
-        for block in self.garbage.extract_if(.., |one| one.is_block()) {
-            // SAFETY: as in `drop`.
-            unsafe { block.free(Some(spares)) }
-        }
+        spares.refill(&mut self.garbage);
     }
 }
 
@@ -132,7 +135,7 @@ impl<L> Drop for Ripe<L> {
             // SAFETY: it is only made by `look_at`, of things whose last user has ended and whose other users had ended
             // before: a thing is handed down to the next older living version that may use it, and freed when there is
             // none.
-            unsafe { one.free(None) };
+            unsafe { one.free() };
         }
     }
 }

@@ -87,11 +87,12 @@ impl<'a> Permit<'a> {
         next.apply(changeset.changes().iter().map(|change| (change.id(), change.after())));
         #[cfg(test)]
         tests::may_die_at(tests::Moment::Edited);
+        let (sequence, index) = (next.number(), next.publish());
         // A map of many stores never asks for tombstones, and would only grow by them (I9).
         if self.meta.store_id().is_some() {
             writers.bury(&changeset);
         }
-        writers.publish(self.meta, next, changeset)
+        writers.publish(self.meta, index, sequence, changeset)
     }
 }
 
@@ -147,15 +148,20 @@ impl Writers {
     }
 
     /// Begins the state after the current one.
-    pub(super) fn next(&mut self, meta: &StoreMeta) -> Next {
+    pub(super) fn next(&mut self, meta: &StoreMeta) -> Next<'_> {
         // The end of the number range is 584 years of a publish every nanosecond away.
         self.index.next(Sequence::new(meta.sequence().get().wrapping_add(1)))
     }
 
-    /// Publishes the next state, and what led to it in the feed.
-    pub(super) fn publish(&mut self, meta: &StoreMeta, next: Next, changeset: Changeset) -> (Snapshot, Unused) {
-        let sequence = next.number();
-        let published = meta.shared.swap_root(self.index.take(next), sequence);
+    /// Lets readers see the newest version, and what led to it in the feed.
+    pub(super) fn publish(
+        &mut self,
+        meta: &StoreMeta,
+        index: Index,
+        sequence: Sequence,
+        changeset: Changeset,
+    ) -> (Snapshot, Unused) {
+        let published = meta.shared.swap_root(index, sequence);
         let ripe = self.index.collect();
         #[cfg(test)]
         tests::may_die_at(tests::Moment::Swapped);

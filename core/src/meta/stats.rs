@@ -35,15 +35,13 @@ impl StoreMeta {
         let mut reported = Reported::default();
         let mut changed = false;
         for (id, stats) in stats {
-            match next.has(id) {
-                false => reported.unknown += 1,
-                true => {
-                    reported.known += 1;
-                    changed |= next.report(id, stats);
-                }
-            }
+            let known = next.report(id, stats);
+            reported.known += usize::from(known.is_some());
+            reported.unknown += usize::from(known.is_none());
+            changed |= known == Some(true);
         }
-        let replaced = changed.then(|| writers.publish(self, next, Changeset::new()));
+        let published = changed.then(|| (next.number(), next.publish()));
+        let replaced = published.map(|(sequence, index)| writers.publish(self, index, sequence, Changeset::new()));
         drop(writers);
         drop(replaced); // nobody waits for this
         reported
