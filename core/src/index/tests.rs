@@ -10,6 +10,7 @@ use crate::ids::{PeerId, RegionId, Sequence, StoreId};
 use crate::keys::{EndKey, KeyRange};
 use crate::peer::{Peer, PeerClass, PeerRole};
 use crate::region::{Region, RegionDraft};
+use crate::stats::{Stats, Sums};
 use crate::sync::Arc;
 
 /// A seed for this run, printed so that a failure replays: `REGIONMETA_SEED=<n> cargo test -p regionmeta index`.
@@ -90,6 +91,7 @@ fn tiny(rng: &mut fastrand::Rng, len: usize) -> Vec<u8> {
 struct Model {
     by_key: BTreeMap<Vec<u8>, Region>,
     by_id: BTreeMap<RegionId, (Region, Sequence)>,
+    stats: BTreeMap<RegionId, Stats>,
 }
 
 impl Model {
@@ -98,6 +100,9 @@ impl Model {
             if let Some((before, _)) = self.by_id.remove(id) {
                 self.by_key.remove(before.start_key());
             }
+        }
+        for (id, _) in changes.iter().filter(|(_, after)| after.is_none()) {
+            self.stats.remove(id);
         }
         for region in changes.iter().filter_map(|(_, after)| after.as_ref()) {
             self.by_key.insert(region.start_key().to_vec(), region.clone());
@@ -112,6 +117,15 @@ impl Model {
 
     fn overlapping(&self, range: KeyRange<'_>) -> Vec<RegionId> {
         self.by_key.values().filter(|region| region.range().overlaps(range)).map(Region::id).collect()
+    }
+
+    fn sums(&self, range: KeyRange<'_>) -> Sums {
+        let stats = |id: &RegionId| self.stats.get(id).copied().unwrap_or_default();
+        self.starting_in(range).iter().map(stats).fold(Sums::default(), |sum, stats| Sums {
+            regions: sum.regions + 1,
+            size_bytes: sum.size_bytes + stats.size_bytes,
+            keys: sum.keys + stats.keys,
+        })
     }
 
     fn starting_in(&self, range: KeyRange<'_>) -> Vec<RegionId> {
@@ -157,6 +171,23 @@ impl Pair {
         next.apply(changes.iter().map(|(id, after)| (*id, after.as_ref())));
         self.now.index = Arc::new(next.publish());
         self.now.model.apply(changes, at);
+        drop(self.writer.collect());
+    }
+
+    /// Something is reported of some regions, and of one that is not there.
+    fn report(&mut self, rng: &mut fastrand::Rng) {
+        self.sequence += 1;
+        let mut next = self.writer.next(Sequence::new(self.sequence));
+        for id in self.now.model.by_id.keys() {
+            if rng.u8(0..8) > 0 {
+                continue;
+            }
+            let stats = Stats { size_bytes: rng.u64(0..4), keys: rng.u64(0..1 << 40) };
+            let before = self.now.model.stats.insert(*id, stats);
+            assert_eq!(next.report(*id, stats), Some(before != Some(stats)));
+        }
+        assert_eq!(next.report(RegionId::new(u64::MAX), Stats::default()), None);
+        self.now.index = Arc::new(next.publish());
         drop(self.writer.collect());
     }
 
@@ -278,6 +309,7 @@ impl Version {
         for range in [KeyRange::new(key, EndKey::Finite(other)), KeyRange::new(key, EndKey::Infinite)] {
             compare_regions(index.overlapping(range), &model.overlapping(range), "overlapping", range);
             compare_regions(index.starting_in(range), &model.starting_in(range), "starting_in", range);
+            assert_eq!(index.sums(range), model.sums(range), "sums {range}");
         }
     }
 
@@ -349,6 +381,9 @@ fn agrees_with_the_naive_twin_and_old_versions_stay_as_they_are() {
         let mut most = 0;
         for step in 0..150 {
             pair.step(&mut rng, keys, step % 100 < 60);
+            if rng.u8(0..6) == 0 {
+                pair.report(&mut rng);
+            }
             if pair.index.len() < 200 || step % 8 == 0 {
                 pair.index.check();
             }
