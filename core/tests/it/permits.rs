@@ -50,7 +50,7 @@ fn a_permit_that_is_held_for_ever_blocks_only_what_it_reserved() {
     let meta = StoreMeta::new(None);
     meta.prepare(creates(1..100)).unwrap().publish();
     let [update, create] = [conf_change(&meta, 7), creates(200..201)];
-    std::mem::forget(meta.prepare(update.with(create.changes()[0].clone())).unwrap());
+    let held = meta.prepare(update.with(create.changes()[0].clone())).unwrap();
     writers_change_all(&meta, 8..100);
     assert_eq!([1, 7, 8, 99].map(|id| conf_ver(&meta, id)), [1, 1, 3, 3]);
     assert_eq!(meta.prepare(conf_change(&meta, 7)).unwrap_err(), Refusal::Reserved { region: 7.into() });
@@ -61,6 +61,7 @@ fn a_permit_that_is_held_for_ever_blocks_only_what_it_reserved() {
     let refused = meta.prepare(Changeset::new().create(other.build().unwrap())).unwrap_err();
     assert_eq!(refused, Refusal::Reserved { region: 200.into() });
     assert_eq!(meta.snapshot().validate(), []);
+    drop(held);
 }
 
 /// A writer that panics between the check and the publish takes its reservation with it.
