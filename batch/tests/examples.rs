@@ -4,12 +4,19 @@
 
 #[path = "../examples/attach.rs"]
 mod attach;
+#[path = "../examples/multi_raft/main.rs"]
+mod multi_raft;
 #[path = "../examples/quickstart.rs"]
 mod quickstart;
 
 #[test]
 fn attach_runs() {
     attach::main().unwrap();
+}
+
+#[test]
+fn multi_raft_runs() {
+    multi_raft::main().unwrap();
 }
 
 #[test]
