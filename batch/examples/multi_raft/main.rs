@@ -1,7 +1,7 @@
 //! Three stores in one process, several regions, and the real `raft` crate: splits, joint conf changes and a leader change
 //! go through its log and this library, and one store dies and comes back in between.
 //!
-//! Each peer's configuration, its way to the other stores, and where it goes on after a restart come from the descriptor
+//! A host that drives its peers in one thread needs no apply pool: it fills and commits its batches itself. Each peer's configuration, its way to the other stores, and where it goes on after a restart come from the descriptor
 //! and the apply state; nothing else remembers them. Log and hard state are in the same RocksDB, under the library's keys.
 //!
 //! Left out: merges, Raft snapshots and log compaction. The three stores get their peers of the first region by hand
