@@ -122,11 +122,14 @@ impl Host {
         let ready: Vec<_> = self.peers.iter().filter(|(_, node)| node.has_ready()).map(|(id, _)| *id).collect();
         let mut letters = Vec::new();
         for region in ready {
+            if !self.peers.contains_key(&region) {
+                continue; // a merge of this very round has taken it
+            }
             let (messages, committed) = self.persist(region)?;
             let known = self.region(region).ok_or("the region is gone")?;
             letters.extend(messages.into_iter().filter_map(|message| address(&known, message)));
-            for child in self.apply(region, &committed)? {
-                self.add(&child, self.leads(region))?;
+            for outcome in self.apply(region, &committed)? {
+                self.follow(region, outcome)?;
             }
             self.peer(region)?.advance_apply();
         }
@@ -149,10 +152,28 @@ impl Host {
         Ok((messages, committed))
     }
 
-    /// Applies committed entries in one batch; returns the regions that came to be.
-    fn apply(&mut self, region: RegionId, entries: &[Entry]) -> Done<Vec<Region>> {
+    /// Peers come with the regions of a split, and go with the source of a merge.
+    fn follow(&mut self, region: RegionId, outcome: Outcome) -> Done {
+        match outcome {
+            Outcome::Split { regions, derived } => {
+                let children = regions.iter().filter(|child| child.id() != derived);
+                for child in children {
+                    self.add(child, self.leads(region))?;
+                }
+                Ok(())
+            }
+            Outcome::Merged { source, .. } => {
+                self.peers.remove(&source.id());
+                Ok(self.store.raft().clean(source.id())?)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Applies committed entries in one batch; returns what they have done.
+    fn apply(&mut self, region: RegionId, entries: &[Entry]) -> Done<Vec<Outcome>> {
         let store = self.store.clone();
-        let (mut children, mut changes) = (Vec::new(), Vec::new());
+        let (mut outcomes, mut changes) = (Vec::new(), Vec::new());
         let mut batch = store.begin();
         for entry in entries {
             let position = LogPosition { index: entry.index.into(), term: entry.term.into() };
@@ -164,18 +185,15 @@ impl Host {
             }
             let request = AdminRequest::decode(request)?;
             match batch.execute(region, position, &request.header, &request.command) {
-                Ok(Outcome::Split { regions, derived }) => {
-                    children.extend(regions.into_iter().filter(|region| region.id() != derived));
-                }
                 Ok(_) if is_change => changes.push(ConfChangeV2::parse_from_bytes(&entry.data)?),
-                Ok(_) => {}
+                Ok(outcome) => outcomes.push(outcome),
                 Err(error) if error.counts() => self.refused += 1,
                 Err(error) => return Err(error.into()),
             }
         }
         batch.commit()?;
         self.configure(region, &changes)?;
-        Ok(children)
+        Ok(outcomes)
     }
 
     /// Tells Raft of changes that are applied. Raft and descriptor count the peers each for themselves, and must agree.
