@@ -1,5 +1,5 @@
 //! Three stores in one process, several regions, and the real `raft` crate: splits, joint conf changes, a leader change and
-//! a merge go through its log and this library, and one store dies and comes back in between.
+//! a merge go through its log and this library, and stores die and come back in between.
 //!
 //! Each peer's configuration, its way to the other stores, and where it goes on after a restart come from the descriptor
 //! and the apply state; nothing else remembers them. Log and hard state are in the same RocksDB, under the library's keys.
@@ -50,6 +50,7 @@ pub fn main() -> Done {
     hand_over(&mut cluster, root, two)?;
     split(&mut cluster, root, b"f")?;
     merge(&mut cluster, far_right, right)?;
+    lose_leader(&mut cluster, right, one)?;
     refuse_stale(&mut cluster, &first)?;
     compare(&mut cluster)
 }
@@ -123,6 +124,15 @@ fn merge(cluster: &mut Cluster, source: RegionId, target: RegionId) -> Done {
     let whole = cluster.region(target)?;
     check(whole.end_key() == stopped.end_key(), "the target ends where the source did")?;
     check(cluster.hosts.values().all(|host| host.region(source).is_none()), "no store has the source any more")
+}
+
+/// The store that leads a region dies; the others elect another leader, and it comes back as a follower.
+fn lose_leader(cluster: &mut Cluster, region: RegionId, leader: StoreId) -> Done {
+    check(cluster.leader(region) == Some(leader), "the store that dies is the leader")?;
+    cluster.kill(leader)?;
+    cluster.wait("its followers have elected another leader", |cluster| cluster.leader(region).is_some())?;
+    cluster.restart(leader)?;
+    cluster.wait("the store that was the leader has caught up", Cluster::agrees)
 }
 
 /// A proposal that was made before the region changed: every replica refuses it, and none has changed anything.
