@@ -1,0 +1,25 @@
+//! Every example runs, and what it checks holds.
+
+#![allow(clippy::unwrap_used, unreachable_pub, reason = "an example that fails has to fail here")]
+
+#[path = "../examples/attach.rs"]
+mod attach;
+#[path = "../examples/multi_raft/main.rs"]
+mod multi_raft;
+#[path = "../examples/quickstart.rs"]
+mod quickstart;
+
+#[test]
+fn attach_runs() {
+    attach::main().unwrap();
+}
+
+#[test]
+fn multi_raft_runs() {
+    multi_raft::main().unwrap();
+}
+
+#[test]
+fn quickstart_runs() {
+    quickstart::main().unwrap();
+}
