@@ -4,7 +4,7 @@
 use std::hint::black_box;
 
 use regionmeta::{
-    EndKey, EpochHalves, KeyRange, ReadHandle, Reader, RegionEpoch, RegionId, Sequence, Snapshot, StoreMeta,
+    EndKey, EpochHalves, KeyRange, PeerClass, ReadHandle, Reader, RegionEpoch, RegionId, Sequence, Snapshot, StoreMeta,
     Subscription, View,
 };
 
@@ -27,7 +27,7 @@ pub(crate) struct Looker {
 type Way = fn(&mut Looker);
 
 /// The names of the methods, and a call.
-pub(crate) const WAYS: [(&str, Way); 26] = [
+pub(crate) const WAYS: [(&str, Way); 29] = [
     ("StoreMeta::snapshot, ReadHandle::snapshot", |l| drop(black_box(l.handle.snapshot()))),
     ("StoreMeta::sequence, ReadHandle::sequence", |l| assert!(l.handle.sequence() >= l.held.sequence())),
     ("StoreMeta::read_handle, ReadHandle::clone", |l| drop(black_box(l.handle.clone()))),
@@ -86,6 +86,24 @@ pub(crate) const WAYS: [(&str, Way); 26] = [
     ("Snapshot::count", |l| {
         let key = l.key();
         assert!(l.reader.snapshot().count(KeyRange::from_wire(&key, &[])) > 0);
+    }),
+    ("Snapshot::stats, sums", |l| {
+        let (end, id, state) = ([l.keys.u8(1..)], l.id(), l.reader.snapshot());
+        assert!(state.sums(KeyRange::from_wire(&[], &end)).regions > 0);
+        black_box(state.stats(id));
+    }),
+    ("Snapshot::stores, store_count, regions_on", |l| {
+        let state = l.reader.snapshot();
+        let store = state.stores().next().unwrap();
+        assert!(state.store_count(store, PeerClass::Any) >= SLOTS.into());
+        assert!(state.regions_on(store, PeerClass::Voter).take(3).count() == 3);
+    }),
+    ("Snapshot::random_region_in, random_region_on", |l| {
+        let (key, keys, state) = ([l.keys.u8(0..200), 0], &mut l.keys, l.reader.snapshot());
+        let ranges = [KeyRange::from_wire(&key, &[])];
+        assert!(state.random_region_in(&ranges, &mut |below| keys.u64(0..below)).is_some());
+        let store = state.stores().next().unwrap();
+        assert!(state.random_region_on(store, PeerClass::Any, &ranges, &mut |below| keys.u64(0..below)).is_some());
     }),
     ("Snapshot::covers, holes", |l| {
         let key = l.key();
