@@ -51,6 +51,7 @@ pub mod apply;
 pub mod bootstrap;
 mod failpoint;
 pub mod pd;
+pub mod peers;
 mod poison;
 mod progress;
 pub mod raft_engine;
