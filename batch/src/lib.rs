@@ -49,6 +49,7 @@
 
 pub mod apply;
 pub mod bootstrap;
+mod creating;
 mod failpoint;
 pub mod pd;
 pub mod peers;

@@ -5,8 +5,12 @@
 //! region yet because they wait for their first snapshot.
 //!
 //! - [`Notifier`] tells [`Observer`]s what became of the regions, from the change feed, on a thread of the host's.
+//! - [`Peers::on_ready_result`] takes in what applied entries have done, and says what Raft and PD must hear.
 
+mod create;
+mod destroy;
 mod notifier;
+mod ready;
 mod role;
 
 use std::collections::HashMap;
@@ -15,7 +19,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use regionmeta::{PeerId, Region, RegionId, Snapshot, View};
 
+pub use self::create::{CreateError, Message, MessageAction, MessageKind};
+pub use self::destroy::{DestroyError, Destroyed};
 pub use self::notifier::{Notifier, Observer, PeerEvent};
+pub use self::ready::Effect;
 pub use self::role::Role;
 use self::role::Roles;
 use crate::storage::Storage;
@@ -72,6 +79,8 @@ struct State {
     roles: Roles,
     /// Peers without a region.
     uninitialized: HashMap<RegionId, PeerId>,
+    /// By parent: children of splits that have not asked for votes, because the parent followed.
+    quiet_children: HashMap<RegionId, Vec<RegionId>>,
 }
 
 impl<S: Storage> Peers<S> {

@@ -17,6 +17,7 @@ mod kill;
 mod merge;
 mod model;
 mod options;
+mod peer_life;
 mod peers;
 mod pool;
 mod pool_model;

@@ -16,7 +16,7 @@ on_each_storage!(observers_hear_each_change_in_order, a_role_belongs_to_its_peer
 const FIRST: RegionId = RegionId::new(2);
 pub(crate) const LEADER: Role = Role::Leader { term: regionmeta::Term::new(6) };
 
-pub(crate) fn started(disk: &impl Disk) -> Arc<Store<impl Storage>> {
+pub(crate) fn started<D: Disk>(disk: &D) -> Arc<Store<D::Storage>> {
     Arc::new(builder().bootstrap_storage(disk.storage(), &EmbeddedPd::new(CLUSTER)).unwrap())
 }
 
