@@ -6,12 +6,16 @@
 //!
 //! - [`Notifier`] tells [`Observer`]s what became of the regions, from the change feed, on a thread of the host's.
 //! - [`Peers::on_ready_result`] takes in what applied entries have done, and says what Raft and PD must hear.
+//! - [`Peers::on_message`] says what becomes of a message from another store, and makes the peer that it is for.
+//! - [`Peers::accept_snapshot`] and what follows it initialize a peer, or replace what it knows.
+//! - [`Peers::destroy`] ends a peer that does not leave by its own log.
 
 mod create;
 mod destroy;
 mod notifier;
 mod ready;
 mod role;
+mod snapshot;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -25,6 +29,8 @@ pub use self::notifier::{Notifier, Observer, PeerEvent};
 pub use self::ready::Effect;
 pub use self::role::Role;
 use self::role::Roles;
+use self::snapshot::Accepted;
+pub use self::snapshot::SnapshotError;
 use crate::storage::Storage;
 use crate::store::Store;
 
@@ -81,6 +87,8 @@ struct State {
     uninitialized: HashMap<RegionId, PeerId>,
     /// By parent: children of splits that have not asked for votes, because the parent followed.
     quiet_children: HashMap<RegionId, Vec<RegionId>>,
+    /// Snapshots that are not persisted yet.
+    accepted: Accepted,
 }
 
 impl<S: Storage> Peers<S> {

@@ -17,6 +17,8 @@ use crate::storage::{Durability, Family, Storage, StorageError};
 pub enum DestroyError {
     #[error("region {region}: peer {peer} is not here, the store's peer is {own:?}")]
     NotHere { region: RegionId, peer: PeerId, own: Option<PeerId> },
+    #[error("region {region} is to go with the snapshot of region {taker}, which is not persisted yet")]
+    GoesWithSnapshot { region: RegionId, taker: RegionId },
     #[error(transparent)]
     Apply(#[from] ApplyError),
     #[error(transparent)]
@@ -37,7 +39,7 @@ pub enum DestroyError {
 pub enum Destroyed {
     /// It is gone, and its tombstone is durable.
     Buried(Region),
-    /// A split is putting an initialized peer of the same id in its place: nothing was written.
+    /// A split, or a snapshot, is putting an initialized peer of the same id in its place: nothing was written.
     Replaced,
 }
 
@@ -50,9 +52,15 @@ impl<S: Storage> Peers<S> {
     /// # Errors
     /// [`DestroyError`]; after a failed write the store is poisoned.
     pub fn destroy(&self, region: RegionId, peer: PeerId) -> Result<Destroyed, DestroyError> {
-        let waits = self.lock().uninitialized.get(&region) == Some(&peer);
+        let state = self.lock();
+        let waits = state.uninitialized.get(&region) == Some(&peer);
+        if let Some(taker) = state.accepted.taker_of(region) {
+            return Err(DestroyError::GoesWithSnapshot { region, taker });
+        }
+        drop(state);
         let destroyed = if waits { self.destroy_uninitialized(region, peer)? } else { self.bury(region, peer)? };
         if let Destroyed::Buried(_) = destroyed {
+            self.lock().accepted.forget(region);
             self.clean(region, peer)?;
         }
         Ok(destroyed)

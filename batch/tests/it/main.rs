@@ -18,6 +18,7 @@ mod merge;
 mod model;
 mod options;
 mod peer_life;
+mod peer_snapshot;
 mod peers;
 mod pool;
 mod pool_model;
