@@ -65,6 +65,22 @@ const PATIENCE: u32 = 1_000;
 /// that must not wait for one another get a notifier each.
 ///
 /// Between two deliveries it holds the state that was told last, and so the memory of that one version.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use regionmeta_batch::StoreBuilder;
+/// use regionmeta_batch::pd::EmbeddedPd;
+/// use regionmeta_batch::peers::{PeerEvent, Peers};
+/// use regionmeta_batch::storage::MemStorage;
+///
+/// let store = Arc::new(StoreBuilder::new(7.into()).bootstrap_storage(MemStorage::new(), &EmbeddedPd::new(7.into()))?);
+/// let peers = Arc::new(Peers::new(store));
+/// let mut notifier = peers.notifier(vec![Box::new(|event: &PeerEvent| println!("{event:?}"))]);
+/// assert_eq!(notifier.deliver(), 1); // the first region was created
+/// assert_eq!(notifier.deliver(), 0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Notifier<S: Storage> {
     peers: Arc<Peers<S>>,
     observers: Vec<Box<dyn Observer>>,

@@ -1,7 +1,7 @@
 //! [`Role`]: what a peer is in its Raft group, and who is told when that changes.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use regionmeta::{PeerId, RegionId, Term};
 
@@ -35,7 +35,8 @@ pub(super) type Changed = Mutex<BTreeSet<RegionId>>;
 #[derive(Debug, Default)]
 pub(super) struct Roles {
     known: HashMap<RegionId, (PeerId, Role)>,
-    listeners: Vec<Weak<Changed>>,
+    /// One for each notifier; whose notifier is gone has no other holder.
+    listeners: Vec<Arc<Changed>>,
 }
 
 impl Roles {
@@ -52,8 +53,8 @@ impl Roles {
             Role::Follower => self.known.remove(&region),
             role => self.known.insert(region, (peer, role)),
         };
-        self.listeners.retain(|listener| listener.strong_count() > 0);
-        for listener in self.listeners.iter().filter_map(Weak::upgrade) {
+        self.listeners.retain(|listener| Arc::strong_count(listener) > 1);
+        for listener in &self.listeners {
             listener.lock().unwrap_or_else(PoisonError::into_inner).insert(region);
         }
         true
@@ -69,7 +70,7 @@ impl Roles {
     /// From now on this one is told too, beginning with the roles there are.
     pub(super) fn listen(&mut self) -> Arc<Changed> {
         let changed = Arc::new(Mutex::new(self.known.keys().copied().collect()));
-        self.listeners.push(Arc::downgrade(&changed));
+        self.listeners.push(changed.clone());
         changed
     }
 }

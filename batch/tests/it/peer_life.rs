@@ -218,6 +218,10 @@ fn a_split_takes_the_place_of_a_peer_that_waits(disk: &impl Disk) {
     assert_eq!(peers.destroy(child, 11.into()).unwrap(), Destroyed::Replaced);
     assert!(record(&store, child).is_none());
     drop(batch);
+    let mut batch = store.begin();
+    let others = batch.apply(FIRST, entry, epoch, &split("m", 10, &[12])).unwrap();
+    assert_eq!(others.records().count(), 1, "the reservation of the peer that waits is gone");
+    drop(batch);
     assert!(matches!(peers.destroy(child, 11.into()).unwrap(), Destroyed::Buried(_)), "still reserved for a split");
 
     // With a tombstone the child is left alone; with a waiting peer of another id, too.
@@ -339,24 +343,26 @@ fn the_life_of_a_peer_against_a_model(disk: &impl Disk) {
 #[test]
 fn a_split_races_with_a_message_and_a_destroy() {
     let store = Arc::new(builder().bootstrap_storage(Mem::empty().storage(), &embedded()).unwrap());
-    let peers = Arc::new(Peers::new(store.clone()));
+    let peers = Peers::new(store.clone());
     let (mut split_off, mut skipped) = (0, 0);
     for round in 0..200_u64 {
         let child = 1_000 + 10 * round;
         let epoch = current(&store, FIRST).unwrap().epoch();
-        let start = Arc::new(Barrier::new(2));
-        let (there, theirs) = (start.clone(), peers.clone());
-        let messages = std::thread::spawn(move || {
-            let message = vote(theirs.store(), child.into(), child + 1, epoch);
-            there.wait();
-            let made = theirs.on_message(&message).unwrap();
-            let destroyed = (made == MessageAction::Created).then(|| theirs.destroy(child.into(), (child + 1).into()));
+        let start = Barrier::new(2);
+        let message = vote(&store, child.into(), child + 1, epoch);
+        let make_and_destroy = || {
+            start.wait();
+            let made = peers.on_message(&message).unwrap();
+            let destroyed = (made == MessageAction::Created).then(|| peers.destroy(child.into(), (child + 1).into()));
             matches!(destroyed, Some(Ok(Destroyed::Buried(_))))
-        });
-        start.wait();
+        };
         let key = format!("{:04}", 9_999 - round);
-        let effects = ready(&peers, FIRST, &split(&key, child, &[child + 1]));
-        let buried = messages.join().unwrap();
+        let (effects, buried) = std::thread::scope(|scope| {
+            let messages = scope.spawn(make_and_destroy);
+            start.wait();
+            let effects = ready(&peers, FIRST, &split(&key, child, &[child + 1]));
+            (effects, messages.join().unwrap())
+        });
         let state = record(&store, child.into()).map(|record| record.state());
         let published = current(&store, child.into()).is_some();
         // A peer that was split off may then have been destroyed as itself.

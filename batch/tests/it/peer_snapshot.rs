@@ -8,14 +8,14 @@ use regionmeta::{
 };
 use regionmeta_batch::apply::ApplyError;
 use regionmeta_batch::peers::{
-    DestroyError, Destroyed, Effect, Message, MessageAction, MessageKind, Peers, SnapshotError,
+    DestroyError, Destroyed, Effect, Message, MessageAction, MessageKind, PeerEvent, Peers, Role, SnapshotError,
 };
 use regionmeta_batch::storage::fault::{Fault, FaultyStorage};
 use regionmeta_batch::storage::{Family, MemStorage, Storage};
 use regionmeta_batch::{Store, records};
 
 use crate::common::{Disk, add_learner, at, builder, learner, on_each_storage, split, voter};
-use crate::peers::{apply, current, started};
+use crate::peers::{apply, current, listen, started, take};
 
 on_each_storage!(
     a_snapshot_initializes_a_peer_that_waits,
@@ -60,15 +60,23 @@ fn reopened<D: Disk>(disk: &D, peers: Peers<D::Storage>, store: Arc<Store<D::Sto
 
 fn a_snapshot_initializes_a_peer_that_waits<D: Disk>(disk: &D) {
     let store = started(disk);
-    let peers = Peers::new(store.clone());
+    let peers = Arc::new(Peers::new(store.clone()));
     let _ = peers.destroy(FIRST, own(&peers, FIRST)).unwrap();
     wait_for_snapshot(&peers, OTHER, 51);
+    let (mut notifier, heard) = listen(&peers);
+    assert!(peers.set_role(OTHER, 51.into(), Role::Candidate));
+    assert_eq!(notifier.deliver(), 0, "a role of a peer that has no region");
     let region = snapshot(&store, OTHER, 51, ("a", "m"), 4);
     let wrong = snapshot(&store, OTHER, 52, ("a", "m"), 4);
     assert!(matches!(peers.accept_snapshot(&wrong, position(20), &[]), Err(SnapshotError::OtherPeer { .. })));
     assert!(matches!(peers.persist_snapshot(OTHER, TERM, NOBODY), Err(SnapshotError::NotAccepted { .. })));
     peers.accept_snapshot(&region, position(20), &[]).unwrap();
     assert_eq!(peers.persist_snapshot(OTHER, TERM, 7.into()).unwrap(), []);
+
+    // Its role was no news before it had a region.
+    let role = |event: &PeerEvent| matches!(event, PeerEvent::RoleChanged { role: Role::Candidate, .. });
+    assert_eq!((notifier.deliver(), take(&heard).iter().filter(|event| role(event)).count()), (2, 1));
+    drop(notifier);
 
     // The descriptor is there, the data is not.
     assert_eq!(current(&store, OTHER).unwrap().state(), PeerState::Applying);
@@ -80,7 +88,7 @@ fn a_snapshot_initializes_a_peer_that_waits<D: Disk>(disk: &D) {
 
     // A crash before the Raft engine had it: recovery brings it there, and says what is to be ingested.
     store.raft().put_raft_state(OTHER, &RaftState::INITIAL).unwrap();
-    let store = reopened(disk, peers, store);
+    let store = reopened(disk, Arc::into_inner(peers).unwrap(), store);
     assert_eq!((store.recovery().applying.as_slice(), store.recovery().snapshots_finished), (&[OTHER][..], 1));
     assert_eq!(store.raft().raft_state(OTHER).unwrap(), Some(raft_state));
     let peers = Peers::new(store.clone());

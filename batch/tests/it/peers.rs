@@ -33,16 +33,16 @@ pub(crate) fn current<S: Storage>(store: &Store<S>, region: RegionId) -> Option<
     Some(store.meta().snapshot().get(region)?.region().clone())
 }
 
-type Heard = Arc<Mutex<Vec<PeerEvent>>>;
+pub(crate) type Heard = Arc<Mutex<Vec<PeerEvent>>>;
 
-fn listen<S: Storage>(peers: &Arc<Peers<S>>) -> (Notifier<S>, Heard) {
+pub(crate) fn listen<S: Storage>(peers: &Arc<Peers<S>>) -> (Notifier<S>, Heard) {
     let heard = Heard::default();
     let ears = heard.clone();
     let notifier = peers.notifier(vec![Box::new(move |event: &PeerEvent| ears.lock().unwrap().push(event.clone()))]);
     (notifier, heard)
 }
 
-fn take(heard: &Heard) -> Vec<PeerEvent> {
+pub(crate) fn take(heard: &Heard) -> Vec<PeerEvent> {
     std::mem::take(&mut heard.lock().unwrap())
 }
 
@@ -151,6 +151,34 @@ fn an_observer_that_is_late_ends_with_the_same_picture() {
             }
         }
     }
+}
+
+/// Nobody waits for anybody: one thread changes regions while another delivers.
+#[test]
+fn an_observer_follows_a_writer() {
+    let (_, mut random) = seeded("an_observer_follows_a_writer");
+    let store = started(&Mem::empty());
+    let peers = Arc::new(Peers::new(store.clone()));
+    let (mut notifier, heard) = listen(&peers);
+    let mut picture = Picture::default();
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let mut next_id = 100;
+            for _ in 0..1_000 {
+                let ids: Vec<_> = store.meta().snapshot().regions().map(Region::id).collect();
+                change_something(&peers, ids[random.usize(..ids.len())], &mut next_id, ids.len() < 20, &mut random);
+            }
+        });
+        while !writer.is_finished() {
+            notifier.deliver();
+            take(&heard).into_iter().for_each(|event| picture.hear(event));
+        }
+    });
+    notifier.deliver();
+    take(&heard).into_iter().for_each(|event| picture.hear(event));
+    let now = store.meta().snapshot();
+    assert_eq!(picture.regions.len(), now.len());
+    assert!(now.regions().all(|region| picture.regions[&region.id()].same_buffer(region)));
 }
 
 fn change_something<S: Storage>(
