@@ -15,7 +15,7 @@ use regionmeta_batch::storage::{Family, Storage};
 use regionmeta_batch::{Store, records};
 
 use crate::common::{Disk, Mem, add, at, builder, draft, learner, on_each_storage, remove, seeded, split, voter};
-use crate::peers::{LEADER, current, started};
+use crate::peers::{LEADER, apply, current, started};
 
 on_each_storage!(
     a_split_makes_peers_and_shares_the_size,
@@ -23,6 +23,8 @@ on_each_storage!(
     an_uninitialized_peer_leaves_its_name,
     a_split_takes_the_place_of_a_peer_that_waits,
     a_destroyed_peer_stays_away,
+    a_later_peer_begins_with_nothing,
+    a_merged_source_leaves_nothing_to_raft,
     the_life_of_a_peer_against_a_model,
 );
 
@@ -239,6 +241,37 @@ fn a_split_takes_the_place_of_a_peer_that_waits(disk: &impl Disk) {
     assert!(peers.peer(RegionId::new(30)).unwrap().is_initialized());
     let epoch = current(&store, RegionId::new(30)).unwrap().epoch();
     assert_eq!(peers.on_message(&vote(&store, RegionId::new(30), 31, epoch)).unwrap(), MessageAction::Deliver);
+    // And nothing of the reservation is left.
+    assert!(matches!(peers.destroy(RegionId::new(30), 31.into()).unwrap(), Destroyed::Buried(_)));
+    assert_eq!(peers.on_message(&vote(&store, RegionId::new(30), 32, epoch)).unwrap(), MessageAction::Created);
+}
+
+/// The host is slow: a later peer is wanted before it has heard that the earlier one is gone.
+fn a_later_peer_begins_with_nothing(disk: &impl Disk) {
+    let store = started(disk);
+    let peers = Peers::new(store.clone());
+    let me = own(&peers, FIRST);
+    apply(&store, FIRST, &add(voter(9, 9)));
+    apply(&store, FIRST, &remove(voter(me.get(), store.ident().store_id.get())));
+    assert!(store.raft().raft_state(FIRST).unwrap().is_some(), "what the earlier peer knew");
+    assert_eq!(peers.on_message(&vote(&store, FIRST, 100, RegionEpoch::new(9, 9))).unwrap(), MessageAction::Created);
+    assert!(store.raft().raft_state(FIRST).unwrap().is_none(), "it votes with an earlier peer's term");
+}
+
+/// The source of a merge is gone with its tombstone; Raft forgets it at once, and the host keeps its data.
+fn a_merged_source_leaves_nothing_to_raft(disk: &impl Disk) {
+    let store = started(disk);
+    let peers = Peers::new(store.clone());
+    peers.set_role(FIRST, own(&peers, FIRST), LEADER);
+    let (target, source) = (current(&store, FIRST).unwrap(), draft(61, "a", "m", RegionEpoch::new(2, 7)));
+    let source = RegionDraft { state: PeerState::Tombstone, ..source }.build().unwrap();
+    store.raft().put_raft_state(source.id(), &RaftState::INITIAL).unwrap();
+    let id = source.id();
+    let outcome = Outcome::Merged { target, source, source_peer: Some(610.into()) };
+    let effects = peers.on_ready_result(FIRST, at(6), &admin(AdminKind::CommitMerge, outcome)).unwrap();
+    let destroy = Effect::Destroy { region: id, peer: 610.into(), merged_into: Some(FIRST) };
+    assert_eq!(effects, [destroy, Effect::Heartbeat { region: FIRST }]);
+    assert!(store.raft().raft_state(id).unwrap().is_none());
 }
 
 fn a_destroyed_peer_stays_away(disk: &impl Disk) {

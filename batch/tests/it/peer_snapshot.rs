@@ -21,6 +21,7 @@ on_each_storage!(
     a_snapshot_initializes_a_peer_that_waits,
     what_a_snapshot_takes_keys_from_goes_in_the_same_change,
     accepted_snapshots_keep_their_ranges,
+    a_persisted_snapshot_reserves_nothing,
     a_split_was_faster_than_the_snapshot,
 );
 
@@ -103,6 +104,23 @@ fn a_snapshot_initializes_a_peer_that_waits<D: Disk>(disk: &D) {
     let mut batch = store.begin();
     batch.advance(OTHER, position(21)).unwrap();
     batch.commit().unwrap();
+}
+
+/// While a snapshot is written nobody else may make or bury its peer; afterwards nothing of that is left.
+fn a_persisted_snapshot_reserves_nothing<D: Disk>(disk: &D) {
+    let store = started(disk);
+    let peers = Peers::new(store.clone());
+    let _ = peers.destroy(FIRST, own(&peers, FIRST)).unwrap();
+    wait_for_snapshot(&peers, OTHER, 51);
+    peers.accept_snapshot(&snapshot(&store, OTHER, 51, ("a", "m"), 2), position(20), &[]).unwrap();
+    peers.persist_snapshot(OTHER, TERM, NOBODY).unwrap();
+    assert!(matches!(peers.destroy(OTHER, 51.into()).unwrap(), Destroyed::Buried(_)));
+    assert!(store.storage().get(Family::Raft, &snapshot_raft_state_key(OTHER)).unwrap().is_none());
+    wait_for_snapshot(&peers, OTHER, 52);
+    peers.accept_snapshot(&snapshot(&store, OTHER, 52, ("a", "m"), 2), position(20), &[]).unwrap();
+    peers.persist_snapshot(OTHER, TERM, NOBODY).unwrap();
+    peers.finish_snapshot(OTHER).unwrap();
+    assert_eq!(own(&peers, OTHER), 52.into());
 }
 
 /// M10, tikv#7027: the overlapped peers' end and the snapshot's begin were two writes.
