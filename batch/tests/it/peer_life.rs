@@ -4,10 +4,10 @@ use std::sync::{Arc, Barrier};
 
 use regionmeta::layout::region_state_key;
 use regionmeta::{
-    AdminCommand, AdminKind, KeyRange, LogPosition, MergeState, Outcome, Peer, PeerId, PeerState, RaftState, Reason,
-    Region, RegionDraft, RegionEpoch, RegionId, Stats,
+    AdminCommand, AdminHeader, AdminKind, AdminRequest, KeyRange, LogPosition, MergeState, Outcome, Peer, PeerId,
+    PeerState, RaftState, Reason, Region, RegionDraft, RegionEpoch, RegionId, Stats,
 };
-use regionmeta_batch::apply::ExecResult;
+use regionmeta_batch::apply::{ApplySettings, Entry, ExecResult};
 use regionmeta_batch::peers::{
     CreateError, DestroyError, Destroyed, Effect, Message, MessageAction, MessageKind, Peers, Role,
 };
@@ -16,6 +16,7 @@ use regionmeta_batch::{Store, records};
 
 use crate::common::{Disk, Mem, add, at, builder, draft, learner, on_each_storage, remove, seeded, split, voter};
 use crate::peers::{LEADER, apply, current, started};
+use crate::pool::{Running, WATCHDOG};
 
 on_each_storage!(
     a_split_makes_peers_and_shares_the_size,
@@ -25,6 +26,7 @@ on_each_storage!(
     a_destroyed_peer_stays_away,
     a_later_peer_begins_with_nothing,
     a_merged_source_leaves_nothing_to_raft,
+    peers_beside_a_pool,
     the_life_of_a_peer_against_a_model,
 );
 
@@ -408,6 +410,30 @@ fn a_split_races_with_a_message_and_a_destroy() {
     }
     println!("{split_off} children were split off, {skipped} were buried before");
     assert!(store.meta().snapshot().validate().is_empty());
+}
+
+/// The whole way beside a pool: an answer becomes effects, and a peer is stopped before it is destroyed.
+fn peers_beside_a_pool(disk: &impl Disk) {
+    let running = Running::bootstrapped(disk.storage(), ApplySettings { workers: 1, ..ApplySettings::default() });
+    let peers = Peers::new(running.store.clone());
+    peers.set_role(FIRST, own(&peers, FIRST), LEADER);
+    let header = AdminHeader::new(FIRST, current(&running.store, FIRST).unwrap().epoch());
+    let request = AdminRequest { header, command: split("m", 10, &[11]) };
+    running.send(FIRST, Entry::admin(at(6), request, 1));
+    let answer = running.answer();
+    let effects = peers.on_ready_result(answer.region, answer.position, &answer.result.unwrap()).unwrap();
+    assert!(matches!(effects.first(), Some(Effect::Create { campaign: true, .. })), "{effects:?}");
+    assert_eq!(effects.iter().filter(|effect| matches!(effect, Effect::Heartbeat { .. })).count(), 2);
+
+    let child = RegionId::new(10);
+    assert!(running.pool.router().stop(child));
+    let patience = std::time::Instant::now();
+    while running.pool.router().region(child).is_some() {
+        assert!(patience.elapsed() < WATCHDOG, "the region never stopped");
+        std::thread::yield_now();
+    }
+    assert!(matches!(peers.destroy(child, 11.into()).unwrap(), Destroyed::Buried(_)));
+    assert!(current(&running.store, child).is_none());
 }
 
 fn embedded() -> regionmeta_batch::pd::EmbeddedPd {
