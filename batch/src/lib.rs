@@ -16,6 +16,11 @@
 //! If the write fails its outcome is unknown, and the store is poisoned: readers go on, writers get [`Poisoned`] until the
 //! store is opened again. Opening tells which of the two it was.
 //!
+//! # Peers
+//!
+//! [`peers::Peers`] is what a host asks of the replicas themselves: their roles, what a message from another store means, what an
+//! applied entry asks of Raft and PD, how a snapshot replaces a region, how a peer ends. Observers hear of all of it at their own pace.
+//!
 //! # Which thread owns what
 //!
 //! The library starts no thread but those that scan and decode records during recovery, which end with it, and the workers
@@ -49,8 +54,10 @@
 
 pub mod apply;
 pub mod bootstrap;
+mod creating;
 mod failpoint;
 pub mod pd;
+pub mod peers;
 mod poison;
 mod progress;
 pub mod raft_engine;

@@ -5,10 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use regionmeta::{ApplyState, ClusterId, ReadHandle, RegionId, StoreIdent, StoreMeta};
+use regionmeta::{ApplyState, ClusterId, ReadHandle, RegionId, Reported, Stats, StoreIdent, StoreMeta};
 
 use crate::apply::ApplyBatch;
 use crate::bootstrap::{self, BootstrapError, BootstrapSettings};
+use crate::creating::Creating;
 use crate::pd::PdClient;
 use crate::poison::{Poison, Poisoned};
 use crate::progress::Progress;
@@ -169,6 +170,7 @@ impl StoreBuilder {
             meta: recovered.meta.read_handle(),
             writer: recovered.meta,
             progress: Progress::new(recovered.apply_states),
+            creating: Creating::default(),
             recovery: recovered.report,
             durability: self.durability,
             poison: Poison::default(),
@@ -198,6 +200,7 @@ pub struct Store<S: Storage> {
     /// The only way to change what `meta` shows.
     writer: StoreMeta,
     progress: Progress,
+    creating: Creating,
     recovery: RecoveryReport,
     durability: Durability,
     poison: Poison,
@@ -251,6 +254,11 @@ impl<S: Storage> Store<S> {
         ApplyBatch::new(self, Durability::Buffered)
     }
 
+    /// Takes in how much some regions hold, as their peers have measured it; see [`StoreMeta::report`].
+    pub fn report(&self, stats: impl IntoIterator<Item = (RegionId, Stats)>) -> Reported {
+        self.writer.report(stats)
+    }
+
     /// Whether writing goes on; the error says why not (I14).
     ///
     /// # Errors
@@ -282,6 +290,10 @@ impl<S: Storage> Store<S> {
 
     pub(crate) fn poison(&self) -> &Poison {
         &self.poison
+    }
+
+    pub(crate) fn creating(&self) -> &Creating {
+        &self.creating
     }
 
     pub(crate) fn progress(&self) -> &Progress {

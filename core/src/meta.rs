@@ -152,6 +152,12 @@ impl StoreMeta {
         ReadHandle::new(self.shared.clone())
     }
 
+    /// Notes that a peer was destroyed which never had a region here, so that neither it nor an earlier one of the region can
+    /// be created any more (I12). Write its tombstone first: this is gone at the next start. O(1), under the writers' lock.
+    pub fn bury(&self, region: RegionId, peer: PeerId) {
+        self.writers.lock().bury_all([(region, Some(peer))]);
+    }
+
     /// Frees the memory of states that nobody holds any more.
     ///
     /// Letting go of a snapshot is no more than lowering a count; the memory behind it is freed by the next publication. A

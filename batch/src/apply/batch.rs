@@ -7,14 +7,16 @@
 use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 
-use regionmeta::layout::{apply_state_key, region_state_key};
+use regionmeta::layout::{apply_state_key, region_state_key, snapshot_raft_state_key};
 use regionmeta::{
-    AdminCommand, AdminError, AdminHeader, ApplyContext, ApplyState, Change, Changeset, EpochHalves, LogIndex,
-    LogPosition, Outcome, PeerId, PeerState, Reason, Refusal, Region, RegionEpoch, RegionId, Removal, Sequence,
-    Verdict,
+    AdminCommand, AdminError, AdminHeader, ApplyContext, ApplyState, Change, Changeset, ChildDecision,
+    ChildReservation, EpochHalves, LogIndex, LogPosition, Outcome, PeerId, PeerState, RaftState, Reason, Refusal,
+    Region, RegionDraft, RegionEpoch, RegionId, Removal, Sequence, SplitChild, Verdict,
 };
 
+use crate::creating::Reserved;
 use crate::failpoint::FailPoint;
+use crate::peers::DestroyError;
 use crate::poison::Poisoned;
 use crate::records::{self, ReadError};
 use crate::storage::{Durability, Family, Storage, StorageError};
@@ -168,6 +170,8 @@ pub struct ApplyBatch<'a, S: Storage> {
     order: Vec<RegionId>,
     /// Children of splits that this store has in another way already: their keys are theirs, not the parent's.
     skipped: Vec<Region>,
+    /// Reservations of children that this batch makes, each as it was before.
+    reserved: Vec<(RegionId, Option<ChildReservation>)>,
     /// Set while records of an entry are put into the batch: if that fails, half an entry is in it.
     incomplete: bool,
     durability: Durability,
@@ -182,6 +186,7 @@ impl<'a, S: Storage> ApplyBatch<'a, S> {
             claimed: HashSet::new(),
             order: Vec::new(),
             skipped: Vec::new(),
+            reserved: Vec::new(),
             incomplete: false,
             durability,
         }
@@ -361,6 +366,7 @@ impl<'a, S: Storage> ApplyBatch<'a, S> {
         let sequence = if changes.is_empty() { self.store.meta().snapshot() } else { permit.publish() }.sequence();
         let written = self.pending.iter().filter(|(_, pending)| pending.moved());
         self.store.progress().record(written.map(|(region, pending)| (*region, pending.apply_state())));
+        self.give_up_reservations(true);
         FailPoint::Published.reach()?;
         fuse.defuse();
         Ok(Committed { sequence, changes })
@@ -475,7 +481,7 @@ impl<'a, S: Storage> ApplyBatch<'a, S> {
         let mut made = Vec::with_capacity(regions.len());
         let mut skipped = Vec::new();
         for region in regions {
-            let is_new = region.id() == derived || self.claim_child(region.id())?;
+            let is_new = region.id() == derived || self.claim_child(&region)?;
             if is_new { made.push(region) } else { skipped.push(region) }
         }
         for region in &made {
@@ -495,13 +501,102 @@ impl<'a, S: Storage> ApplyBatch<'a, S> {
         Ok(made)
     }
 
-    /// Whether a child's id is new here: not in this batch, and without a record, be it a tombstone.
-    fn claim_child(&mut self, child: RegionId) -> Result<bool, ApplyError> {
-        if self.pending.contains_key(&child) {
+    /// Whether a child comes to be here: not in this batch yet, without a record, be it a tombstone, and reserved by nobody
+    /// but an uninitialized peer of its own.
+    fn claim_child(&mut self, child: &Region) -> Result<bool, ApplyError> {
+        let id = child.id();
+        if self.pending.contains_key(&id) {
             return Ok(false);
         }
-        self.claim(child)?;
-        Ok(self.store.storage().get(Family::Raft, &region_state_key(child))?.is_none())
+        self.claim(id)?;
+        let mut reserved = self.store.creating().lock();
+        let reservation = reserved.get(&id).copied();
+        let has_record = self.store.storage().get(Family::Raft, &region_state_key(id))?.is_some();
+        let store_id = self.store.ident().store_id;
+        let decision = SplitChild { region: child, reservation, has_record }.decide(store_id)?;
+        let peer = child.peer_on(store_id).map(|peer| peer.id).unwrap_or_default();
+        if let ChildDecision::Skip { .. } = decision {
+            return Ok(false);
+        }
+        reserved.insert(id, ChildReservation { peer, by_split: true });
+        self.reserved.push((id, reservation));
+        Ok(true)
+    }
+
+    /// What was reserved for children is free again: they are published, or nothing of them is here.
+    fn give_up_reservations(&mut self, published: bool) {
+        if self.reserved.is_empty() {
+            return;
+        }
+        let mut reserved = self.store.creating().lock();
+        for (child, before) in self.reserved.drain(..) {
+            match before.filter(|_| !published) {
+                Some(before) => reserved.insert(child, before),
+                None => reserved.remove(&child),
+            };
+        }
+    }
+
+    /// Destroys this store's peer of a region, whatever its group thinks of it. Returns the tombstone.
+    pub(crate) fn destroy(&mut self, region: RegionId, peer: PeerId) -> Result<Region, DestroyError> {
+        let current = self.pending(region)?.region().cloned().ok_or(ApplyError::RegionNotFound { region })?;
+        let own = current.peer_on(self.store.ident().store_id).map(|own| own.id);
+        if own != Some(peer) {
+            return Err(DestroyError::NotHere { region, peer, own });
+        }
+        let tombstone = RegionDraft {
+            state: PeerState::Tombstone,
+            merge_state: None,
+            destroyed_peer: Some(peer),
+            ..current.to_draft()
+        };
+        let tombstone = tombstone.build()?;
+        self.remove(&tombstone, Removal::Destroyed, Some(peer))?;
+        self.store.storage().delete(&mut self.batch, Family::Raft, &snapshot_raft_state_key(region))?;
+        Ok(tombstone)
+    }
+
+    /// Reserves an uninitialized peer that this batch is about to initialize, until it is committed or dropped.
+    pub(crate) fn keep_from_others(&mut self, reserved: &mut Reserved, region: RegionId, peer: PeerId) {
+        let before = reserved.insert(region, ChildReservation { peer, by_split: true });
+        self.reserved.push((region, before));
+    }
+
+    /// A snapshot takes the place of what is known of a region, all of it: descriptor, apply state, log.
+    pub(crate) fn take_snapshot(
+        &mut self,
+        region: &Region,
+        position: LogPosition,
+        raft_state: &RaftState,
+    ) -> Result<(), ApplyError> {
+        let id = region.id();
+        let applied = self.claim(id)?;
+        let known = self.store.meta().snapshot().get(id).map(|entry| entry.changed_at());
+        let base = known.map(|changed_at| Base { changed_at, applied: applied.unwrap_or(ApplyState::INITIAL) });
+        self.put_state(region)?;
+        self.incomplete = true;
+        let key = snapshot_raft_state_key(id);
+        records::put(self.store.storage(), &mut self.batch, Family::Raft, &key, raft_state)?;
+        self.incomplete = false;
+        let apply = ApplyState { applied_index: position.index, truncated: position, commit: position };
+        let after = After::Changed(region.clone(), Reason::Snapshot);
+        self.pending.insert(id, Pending { base, apply, after, absorbed: false });
+        self.durability = Durability::Synced;
+        Ok(())
+    }
+
+    /// The data of a region's snapshot is there.
+    pub(crate) fn finish_snapshot(&mut self, region: &Region) -> Result<(), ApplyError> {
+        let id = region.id();
+        if self.pending(id)?.region().is_none_or(|current| current.state() != PeerState::Applying) {
+            return Err(ApplyError::Busy { region: id });
+        }
+        self.change(region, Reason::Snapshot)?;
+        self.incomplete = true;
+        self.store.storage().delete(&mut self.batch, Family::Raft, &snapshot_raft_state_key(region.id()))?;
+        self.incomplete = false;
+        self.durability = Durability::Synced;
+        Ok(())
     }
 
     // --- regions of this batch ---------------------------------------------------------------------------------------
@@ -540,6 +635,7 @@ impl<'a, S: Storage> ApplyBatch<'a, S> {
 
 impl<S: Storage> Drop for ApplyBatch<'_, S> {
     fn drop(&mut self) {
+        self.give_up_reservations(false);
         self.store.progress().release(self.order.iter());
     }
 }

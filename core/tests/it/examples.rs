@@ -280,3 +280,17 @@ fn an_end_that_is_the_empty_key_is_no_range() {
     assert!(range.is_empty() && !range.contains(b"c"));
     assert!(RegionDraft { range, ..draft(1, "", "") }.build().is_err());
 }
+
+/// A peer that never had a region here is as dead as one that had (I12).
+#[test]
+fn a_peer_that_was_buried_by_name_cannot_be_created() {
+    let meta = abc();
+    let create = || meta.prepare(Changeset::new().create(region(9, "", "a"))).map(drop);
+    assert!(create().is_ok());
+    meta.bury(RegionId::new(9), PeerId::new(90));
+    let refusal = create().unwrap_err();
+    assert!(matches!(refusal, Refusal::Tombstoned { destroyed, .. } if destroyed == PeerId::new(90)), "{refusal}");
+    let mut later = draft(9, "", "a");
+    later.peers = vec![Peer::voter(PeerId::new(91), STORE)];
+    assert!(meta.prepare(Changeset::new().create(later.build().unwrap())).is_ok());
+}

@@ -1,0 +1,142 @@
+//! Peers: the replicas that this store has, from the first message to the tombstone.
+//!
+//! Which initialized peers there are is said by the published map, and by nothing else: [`Peers`] keeps only what the map
+//! cannot know, and so cannot disagree with it. That is the role which a peer's Raft group gave it, and the peers that have no
+//! region yet because they wait for their first snapshot.
+//!
+//! - [`Notifier`] tells [`Observer`]s what became of the regions, from the change feed, on a thread of the host's.
+//! - [`Peers::on_ready_result`] takes in what applied entries have done, and says what Raft and PD must hear.
+//! - [`Peers::on_message`] says what becomes of a message from another store, and makes the peer that it is for.
+//! - [`Peers::accept_snapshot`] and what follows it initialize a peer, or replace what it knows.
+//! - [`Peers::destroy`] ends a peer that does not leave by its own log.
+
+mod create;
+mod destroy;
+mod notifier;
+mod ready;
+mod role;
+mod snapshot;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use regionmeta::{PeerId, Region, RegionId, Snapshot, View};
+
+pub use self::create::{CreateError, Message, MessageAction, MessageKind};
+pub use self::destroy::{DestroyError, Destroyed};
+pub use self::notifier::{Notifier, Observer, PeerEvent};
+pub use self::ready::Effect;
+pub use self::role::Role;
+use self::role::Roles;
+use self::snapshot::Accepted;
+pub use self::snapshot::SnapshotError;
+use crate::storage::Storage;
+use crate::store::Store;
+
+/// One replica on this store.
+#[derive(Debug)]
+pub struct Peer {
+    /// Its region.
+    pub region_id: RegionId,
+    /// Its own id.
+    pub peer_id: PeerId,
+    /// Its role when it was looked up.
+    pub role: Role,
+    /// Follows its region; `None` while it waits for its first snapshot.
+    pub view: Option<View>,
+}
+
+impl Peer {
+    /// Whether it knows its region.
+    #[must_use]
+    pub fn is_initialized(&self) -> bool {
+        self.view.is_some()
+    }
+}
+
+/// The peers of one store. Takes short locks: for Raft threads, not for readers.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use regionmeta_batch::StoreBuilder;
+/// use regionmeta_batch::peers::{Peers, Role};
+/// use regionmeta_batch::pd::EmbeddedPd;
+/// use regionmeta_batch::storage::MemStorage;
+///
+/// let store = Arc::new(StoreBuilder::new(7.into()).bootstrap_storage(MemStorage::new(), &EmbeddedPd::new(7.into()))?);
+/// let region = store.meta().snapshot().locate(b"key").ok_or("no region")?.region().id();
+/// let peers = Peers::new(store);
+///
+/// let mut peer = peers.peer(region).ok_or("no peer")?;
+/// assert!(peer.role == Role::Follower && peer.is_initialized());
+/// assert!(peers.set_role(region, peer.peer_id, Role::Leader { term: 6.into() }));
+/// assert!(peers.peer(region).is_some_and(|peer| peer.role.is_leader()));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Peers<S: Storage> {
+    store: Arc<Store<S>>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    roles: Roles,
+    /// Peers without a region.
+    uninitialized: HashMap<RegionId, PeerId>,
+    /// By parent: children of splits that have not asked for votes, because the parent followed.
+    quiet_children: HashMap<RegionId, Vec<RegionId>>,
+    /// Snapshots that are not persisted yet.
+    accepted: Accepted,
+}
+
+impl<S: Storage> Peers<S> {
+    /// The peers of a store, all of them followers. One for each store.
+    #[must_use]
+    pub fn new(store: Arc<Store<S>>) -> Self {
+        Self { store, state: Mutex::default() }
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn store(&self) -> &Store<S> {
+        &self.store
+    }
+
+    /// The peer of a region; `None` if this store has none.
+    #[must_use]
+    pub fn peer(&self, region_id: RegionId) -> Option<Peer> {
+        let view = self.store.meta().view(region_id);
+        let state = self.lock();
+        let initialized = view.as_ref().and_then(View::peer);
+        let peer_id = initialized.or_else(|| state.uninitialized.get(&region_id).copied())?;
+        Some(Peer { region_id, peer_id, role: state.roles.of(region_id, peer_id), view })
+    }
+
+    /// Says which role a peer has now. Whether that is news; `false` also if the peer is not here, or no longer.
+    pub fn set_role(&self, region: RegionId, peer: PeerId, role: Role) -> bool {
+        let published = self.own_peer(&self.store.meta().snapshot(), region);
+        let mut state = self.lock();
+        let known = published.or_else(|| state.uninitialized.get(&region).copied());
+        known == Some(peer) && state.roles.set(region, peer, role)
+    }
+
+    fn own_peer(&self, snapshot: &Snapshot, region: RegionId) -> Option<PeerId> {
+        self.peer_here(snapshot.get(region)?.region())
+    }
+
+    fn peer_here(&self, region: &Region) -> Option<PeerId> {
+        region.peer_on(self.store.ident().store_id).map(|peer| peer.id)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<S: Storage> fmt::Debug for Peers<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Peers").field("state", &*self.lock()).finish_non_exhaustive()
+    }
+}

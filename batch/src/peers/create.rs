@@ -1,0 +1,208 @@
+//! Messages between stores: whom they are for, and whether they make a peer (spec sections 9.1 and 9.2).
+
+use regionmeta::layout::region_state_key;
+use regionmeta::{ChildReservation, KeyRange, PeerId, PeerState, Region, RegionEpoch, RegionId};
+
+use super::Peers;
+use crate::poison::Poisoned;
+use crate::records::{self, ReadError};
+use crate::storage::{Family, Storage, StorageError};
+
+/// What a message between two peers is, as far as the life of peers is concerned.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum MessageKind {
+    /// A vote or pre-vote.
+    Vote,
+    /// A heartbeat whose commit is 0: a leader wants this peer to be there.
+    FirstHeartbeat,
+    /// "Do I still exist?", from a peer without a leader.
+    StaleCheck,
+    /// The group says that the receiver is gone.
+    Tombstone,
+    /// Everything else.
+    Other,
+}
+
+/// A message that came from another store.
+#[derive(Clone, Copy, Debug)]
+pub struct Message<'a> {
+    /// The region of both.
+    pub region: RegionId,
+    /// Who sent it.
+    pub from: regionmeta::Peer,
+    /// Whom it is for.
+    pub to: regionmeta::Peer,
+    /// The sender's epoch.
+    pub epoch: RegionEpoch,
+    /// The sender's range, which it tells in messages that may make a peer.
+    pub range: Option<KeyRange<'a>>,
+    /// What it is.
+    pub kind: MessageKind,
+    /// Whether it can only be the first of its group: a vote of term 6, or an append whose first entry is empty and has index 6.
+    pub is_first: bool,
+}
+
+/// What is to be done with a message.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum MessageAction {
+    /// Give it to the peer that it is for.
+    Deliver,
+    /// An uninitialized peer was made: build its Raft group, then give it the message.
+    Created,
+    /// Drop it.
+    Drop,
+    /// The peer is about to come by a split. Keep the message, if few are kept, and give it to that peer; or drop it.
+    Keep,
+    /// Drop it, and tell the sender that its peer is gone.
+    ReplyTombstone,
+    /// Drop it, and tell the sender who the members were when this store's peer was destroyed.
+    ReplyMembers {
+        /// The record.
+        tombstone: Region,
+    },
+    /// Drop it, and tell the sender that the region was merged into this one.
+    ReplyMerged {
+        /// The target, as it was then.
+        target: Region,
+    },
+    /// The store's own peer is an earlier one, or the group says that it is gone: [destroy](Peers::destroy) it. Then look at the
+    /// message again, if it is for a later peer.
+    Destroy {
+        /// The peer to destroy.
+        peer: PeerId,
+    },
+    /// A region here has keys of the new peer's: drop the message, and wake that region if its version is behind the sender's.
+    Overlaps {
+        /// The region.
+        region: Region,
+        /// Whether it is behind.
+        is_behind: bool,
+    },
+}
+
+/// Why nothing can be said about a message.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CreateError {
+    /// The region's record.
+    #[error(transparent)]
+    Record(#[from] ReadError),
+    /// What an earlier peer has left behind was not removed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// An earlier write failed.
+    #[error(transparent)]
+    Poisoned(#[from] Poisoned),
+}
+
+impl<S: Storage> Peers<S> {
+    /// Says what is to be done with a message, and makes the peer that it is for if it may.
+    ///
+    /// For a peer that is here: a look-up. Otherwise one read of the storage, and a synced write if an earlier peer was here.
+    ///
+    /// # Errors
+    /// [`CreateError`].
+    pub fn on_message(&self, message: &Message<'_>) -> Result<MessageAction, CreateError> {
+        if message.to.store_id != self.store().ident().store_id {
+            return Ok(MessageAction::Drop);
+        }
+        if let Some(action) = self.for_a_peer_that_is_here(message) {
+            return Ok(action);
+        }
+        if message.kind == MessageKind::Tombstone {
+            return Ok(MessageAction::Drop);
+        }
+        match self.record(message.region)? {
+            None => self.create(message, None),
+            Some(record) if record.state() == PeerState::Tombstone => match self.by_tombstone(message, &record) {
+                Some(action) => Ok(action),
+                None => self.create(message, Some(&record)),
+            },
+            Some(_) if message.is_first => Ok(MessageAction::Keep),
+            Some(_) => Ok(MessageAction::Drop),
+        }
+    }
+
+    /// `None` if there is none.
+    fn for_a_peer_that_is_here(&self, message: &Message<'_>) -> Option<MessageAction> {
+        let mut peer = self.peer(message.region)?;
+        let region = peer.view.as_mut().and_then(|view| view.current().ok());
+        let epoch = region.map_or(RegionEpoch::default(), Region::epoch);
+        let knows_sender = region.is_none_or(|region| region.peer_on(message.from.store_id).is_some());
+        let own = peer.peer_id;
+        Some(match message.to.id {
+            _ if message.kind == MessageKind::Tombstone => {
+                let is_gone = message.to.id == own && epoch.is_behind_any(message.epoch);
+                if is_gone { MessageAction::Destroy { peer: own } } else { MessageAction::Drop }
+            }
+            _ if message.epoch.is_behind_any(epoch) && !knows_sender => MessageAction::ReplyTombstone,
+            to if to < own => MessageAction::Drop,
+            to if to > own => MessageAction::Destroy { peer: own },
+            _ => MessageAction::Deliver,
+        })
+    }
+
+    /// `None` if a later peer may be made.
+    fn by_tombstone(&self, message: &Message<'_>, tombstone: &Region) -> Option<MessageAction> {
+        let sender = tombstone.peer_on(message.from.store_id);
+        if let Some(merge) = tombstone.merge_state() {
+            let target = || merge.target.to_draft().build().ok();
+            return Some(match sender.and_then(|_| target()) {
+                Some(target) => MessageAction::ReplyMerged { target },
+                None => MessageAction::ReplyTombstone,
+            });
+        }
+        if message.epoch.is_behind_any(tombstone.epoch()) {
+            let answers = matches!(message.kind, MessageKind::Vote | MessageKind::StaleCheck);
+            return Some(match sender {
+                None => MessageAction::ReplyTombstone,
+                Some(_) if answers => MessageAction::ReplyMembers { tombstone: tombstone.clone() },
+                Some(_) => MessageAction::Drop,
+            });
+        }
+        let last = tombstone.destroyed_peer().max(self.peer_here(tombstone));
+        (last >= Some(message.to.id)).then_some(MessageAction::Drop)
+    }
+
+    /// Makes an uninitialized peer. A region without a record is reserved before the record is looked for once more, so that a
+    /// split that makes the same region either finds the reservation, or has left a record.
+    fn create(&self, message: &Message<'_>, tombstone: Option<&Region>) -> Result<MessageAction, CreateError> {
+        if !matches!(message.kind, MessageKind::Vote | MessageKind::FirstHeartbeat) {
+            return Ok(MessageAction::Drop);
+        }
+        self.store().check_writable()?;
+        let region = message.region;
+        let mut creating = self.store().creating().lock();
+        let record = self.record(region)?;
+        if creating.contains_key(&region) || record.as_ref() != tombstone {
+            return Ok(if message.is_first { MessageAction::Keep } else { MessageAction::Drop });
+        }
+        if let Some(overlaps) = self.overlapped(message) {
+            return Ok(overlaps);
+        }
+        // Somebody else was faster: the same message came twice.
+        if self.peer(region).is_some() {
+            return Ok(MessageAction::Deliver);
+        }
+        match tombstone {
+            Some(_) => self.store().raft().clean(region).inspect_err(|error| self.store().poison().set(error))?,
+            None => {
+                creating.insert(region, ChildReservation { peer: message.to.id, by_split: false });
+            }
+        }
+        self.lock().uninitialized.insert(region, message.to.id);
+        Ok(MessageAction::Created)
+    }
+
+    fn overlapped(&self, message: &Message<'_>) -> Option<MessageAction> {
+        let snapshot = self.store().meta().snapshot();
+        let region = snapshot.overlapping(message.range?).next()?.clone();
+        let is_behind = region.epoch().version < message.epoch.version;
+        Some(MessageAction::Overlaps { region, is_behind })
+    }
+
+    fn record(&self, region: RegionId) -> Result<Option<Region>, ReadError> {
+        records::read(self.store().storage(), Family::Raft, &region_state_key(region))
+    }
+}

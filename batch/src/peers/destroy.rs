@@ -1,0 +1,117 @@
+//! The end of a peer that did not come from its log: obsolete, stale, or told so by another store (spec section 11).
+
+use regionmeta::layout::{apply_state_key, region_state_key};
+use regionmeta::{KeyRange, PeerId, PeerState, Region, RegionDraft, RegionEpoch, RegionError, RegionId};
+
+use super::Peers;
+use crate::apply::{ApplyError, CommitError};
+use crate::creating::Reserved;
+use crate::poison::Poisoned;
+use crate::records::{self, ReadError};
+use crate::storage::{Durability, Family, Storage, StorageError};
+
+/// Why a peer was not destroyed. But for failures of the storage, nothing has changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[expect(missing_docs, reason = "the message of each variant describes its fields")]
+pub enum DestroyError {
+    #[error("region {region}: peer {peer} is not here, the store's peer is {own:?}")]
+    NotHere { region: RegionId, peer: PeerId, own: Option<PeerId> },
+    #[error("region {region} is to go with the snapshot of region {taker}, which is not persisted yet")]
+    GoesWithSnapshot { region: RegionId, taker: RegionId },
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+    #[error(transparent)]
+    Tombstone(#[from] RegionError),
+    #[error(transparent)]
+    Record(#[from] ReadError),
+    #[error(transparent)]
+    Poisoned(#[from] Poisoned),
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+/// What became of a peer that was to be destroyed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[must_use]
+pub enum Destroyed {
+    /// It is gone, and its tombstone is durable.
+    Buried(Region),
+    /// A split, or a snapshot, is putting an initialized peer of the same id in its place: nothing was written.
+    Replaced,
+}
+
+impl<S: Storage> Peers<S> {
+    /// Destroys a peer. Its tombstone, with the epoch and the peer that were known last, is durable and its removal published
+    /// when this returns; its Raft records are gone. The data of its range is the host's to delete.
+    ///
+    /// An initialized peer must have been [stopped](crate::apply::Router::stop) before. Two synced writes.
+    ///
+    /// # Errors
+    /// [`DestroyError`]; after a failed write the store is poisoned.
+    pub fn destroy(&self, region: RegionId, peer: PeerId) -> Result<Destroyed, DestroyError> {
+        let state = self.lock();
+        let waits = state.uninitialized.get(&region) == Some(&peer);
+        if let Some(taker) = state.accepted.taker_of(region) {
+            return Err(DestroyError::GoesWithSnapshot { region, taker });
+        }
+        drop(state);
+        let destroyed = if waits { self.destroy_uninitialized(region, peer)? } else { self.bury(region, peer)? };
+        if let Destroyed::Buried(_) = destroyed {
+            self.lock().accepted.forget(region);
+            self.clean(region, peer)?;
+        }
+        Ok(destroyed)
+    }
+
+    fn bury(&self, region: RegionId, peer: PeerId) -> Result<Destroyed, DestroyError> {
+        let mut batch = self.store().begin();
+        let tombstone = batch.destroy(region, peer)?;
+        batch.commit()?;
+        Ok(Destroyed::Buried(tombstone))
+    }
+
+    /// tikv#13311: no split may slip in between the decision and the tombstone, so both are made under the lock of the
+    /// reservations.
+    fn destroy_uninitialized(&self, region: RegionId, peer: PeerId) -> Result<Destroyed, DestroyError> {
+        let mut creating = self.store().creating().lock();
+        if self.is_replaced(&creating, region) {
+            return Ok(Destroyed::Replaced);
+        }
+        if self.lock().uninitialized.get(&region) != Some(&peer) {
+            return Err(DestroyError::NotHere { region, peer, own: None });
+        }
+        let tombstone = self.write_tombstone(region, peer)?;
+        self.store().writer().bury(region, peer);
+        creating.remove(&region);
+        self.lock().uninitialized.remove(&region);
+        Ok(Destroyed::Buried(tombstone))
+    }
+
+    fn is_replaced(&self, creating: &Reserved, region: RegionId) -> bool {
+        let by_split = creating.get(&region).is_some_and(|reserved| reserved.by_split);
+        by_split || self.store().meta().snapshot().get(region).is_some()
+    }
+
+    /// tikv#10533: the tombstone of a peer that never knew its region still names it. What an earlier tombstone knows of the
+    /// region stays in it.
+    fn write_tombstone(&self, region: RegionId, peer: PeerId) -> Result<Region, DestroyError> {
+        let store = self.store();
+        store.check_writable()?;
+        let storage = store.storage();
+        let earlier: Option<Region> = records::read(storage, Family::Raft, &region_state_key(region))?;
+        let own = regionmeta::Peer::voter(peer, store.ident().store_id);
+        let draft = match &earlier {
+            Some(earlier) => RegionDraft { merge_state: None, ..earlier.to_draft() },
+            None => RegionDraft::new(region, KeyRange::ALL, RegionEpoch::new(0, 0), vec![own]),
+        };
+        let tombstone = RegionDraft { state: PeerState::Tombstone, destroyed_peer: Some(peer), ..draft }.build()?;
+        let mut batch = storage.batch();
+        storage.delete(&mut batch, Family::Raft, &apply_state_key(region))?;
+        records::put(storage, &mut batch, Family::Raft, &region_state_key(region), &tombstone)?;
+        storage.write(batch, Durability::Synced).inspect_err(|error| store.poison().set(error))?;
+        Ok(tombstone)
+    }
+}
