@@ -58,7 +58,7 @@ impl RocksStorage {
 
     fn open_owned(path: &Path, options: &Options) -> Result<Self, StorageError> {
         let owner = Owner::of(path)?;
-        let families = Family::ALL.map(|family| ColumnFamilyDescriptor::new(family.name(), options::family()));
+        let families = Family::ALL.map(|family| ColumnFamilyDescriptor::new(family.name(), options::family(family)));
         let db = DB::open_cf_descriptors(options, path, families).map_err(|error| backend("open", path, &error))?;
         Self::checked(Arc::new(db), owner)
     }
