@@ -4,10 +4,11 @@
 //! reads of a claimed region, descriptor and apply state, stays true until then, so no entry is checked against a region
 //! that another batch has changed meanwhile, and no applied index goes back (I5, I8).
 
-use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use regionmeta::{ApplyState, RegionId};
+
+use crate::region_map::{RegionMap, RegionSet};
 
 /// The apply states of all live regions, as of the last commit. Apply workers only; no reader comes here.
 #[derive(Debug, Default)]
@@ -17,8 +18,8 @@ pub(crate) struct Progress {
 
 #[derive(Debug, Default)]
 struct State {
-    applied: HashMap<RegionId, ApplyState>,
-    claimed: HashSet<RegionId>,
+    applied: RegionMap<ApplyState>,
+    claimed: RegionSet,
 }
 
 /// Another batch holds the region.
@@ -26,8 +27,8 @@ struct State {
 pub(crate) struct Claimed;
 
 impl Progress {
-    pub(crate) fn new(applied: HashMap<RegionId, ApplyState>) -> Self {
-        Self { state: Mutex::new(State { applied, claimed: HashSet::new() }) }
+    pub(crate) fn new(applied: RegionMap<ApplyState>) -> Self {
+        Self { state: Mutex::new(State { applied, claimed: RegionSet::default() }) }
     }
 
     pub(crate) fn get(&self, region: RegionId) -> Option<ApplyState> {

@@ -14,7 +14,6 @@
 mod repair;
 mod scan;
 
-use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use regionmeta::layout::{decode_raft_key, region_state_key};
@@ -22,6 +21,7 @@ use regionmeta::{ApplyState, KeyBuf, PeerState, RaftState, Refusal, Region, Regi
 
 use crate::raft_engine::RaftEngine;
 use crate::records::ReadError;
+use crate::region_map::RegionMap;
 use crate::storage::{Family, RecordAt, Storage, StorageError};
 
 /// What recovery found, and how long each phase took.
@@ -113,7 +113,7 @@ impl From<ReadError> for RecoveryError {
 #[derive(Debug)]
 pub(crate) struct Recovered {
     pub(crate) meta: StoreMeta,
-    pub(crate) apply_states: HashMap<RegionId, ApplyState>,
+    pub(crate) apply_states: RegionMap<ApplyState>,
     pub(crate) report: RecoveryReport,
 }
 

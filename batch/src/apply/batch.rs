@@ -5,7 +5,6 @@
 //! write, publish (I3, I4). Data, descriptors and apply states of an entry are in the same batch (I5).
 
 use std::cmp::Ordering;
-use std::collections::{HashMap, HashSet};
 
 use regionmeta::layout::{apply_state_key, region_state_key, snapshot_raft_state_key};
 use regionmeta::{
@@ -19,6 +18,7 @@ use crate::failpoint::FailPoint;
 use crate::peers::DestroyError;
 use crate::poison::Poisoned;
 use crate::records::{self, ReadError};
+use crate::region_map::{RegionMap, RegionSet};
 use crate::storage::{Durability, Family, Storage, StorageError};
 use crate::store::Store;
 
@@ -163,9 +163,9 @@ impl Pending {
 pub struct ApplyBatch<'a, S: Storage> {
     store: &'a Store<S>,
     batch: S::Batch,
-    pending: HashMap<RegionId, Pending>,
+    pending: RegionMap<Pending>,
     /// The regions that this batch has claimed.
-    claimed: HashSet<RegionId>,
+    claimed: RegionSet,
     /// The same in the order of first touch, so that the same entries give the same bytes.
     order: Vec<RegionId>,
     /// Children of splits that this store has in another way already: their keys are theirs, not the parent's.
@@ -182,8 +182,8 @@ impl<'a, S: Storage> ApplyBatch<'a, S> {
         Self {
             store,
             batch: store.storage().batch(),
-            pending: HashMap::new(),
-            claimed: HashSet::new(),
+            pending: RegionMap::default(),
+            claimed: RegionSet::default(),
             order: Vec::new(),
             skipped: Vec::new(),
             reserved: Vec::new(),

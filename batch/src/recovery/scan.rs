@@ -14,6 +14,7 @@ use regionmeta::{ApplyState, KeyRange, RaftState, Region, RegionId};
 use super::{RecoveryError, region_state_at};
 use crate::raft_engine::RaftEngine;
 use crate::records;
+use crate::region_map::RegionMap;
 use crate::storage::{Family, Storage};
 
 /// Bytes of records that travel to a decoder at once: large enough that the hand-over costs nothing.
@@ -29,7 +30,7 @@ const DECODERS_MAX: usize = 64;
 pub(super) struct Found {
     /// In ascending id order.
     pub(super) regions: Vec<Region>,
-    pub(super) apply_states: HashMap<RegionId, ApplyState>,
+    pub(super) apply_states: RegionMap<ApplyState>,
     pub(super) snapshot_raft_states: HashMap<RegionId, RaftState>,
     /// From the Raft engine.
     pub(super) raft_states: HashMap<RegionId, RaftState>,
