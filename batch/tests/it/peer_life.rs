@@ -141,6 +141,9 @@ fn the_table_of_results() {
         }
     }
     assert_eq!(peers.on_ready_result(FIRST, entry, &ExecResult::Written).unwrap(), vec![]);
+    let transferees = vec![voter(9, 9)];
+    let handed_over = vec![Effect::TransferLeader { region: FIRST, transferees: transferees.clone() }];
+    assert_eq!(peers.on_ready_result(FIRST, entry, &ExecResult::TransferLeader { transferees }).unwrap(), handed_over);
 }
 
 fn a_split_makes_peers_and_shares_the_size(disk: &impl Disk) {
@@ -464,6 +467,14 @@ fn peers_beside_a_pool(disk: &impl Disk) {
     let effects = peers.on_ready_result(answer.region, answer.position, &answer.result.unwrap()).unwrap();
     assert!(matches!(effects.first(), Some(Effect::Create { campaign: true, .. })), "{effects:?}");
     assert_eq!(effects.iter().filter(|effect| matches!(effect, Effect::Heartbeat { .. })).count(), 2);
+
+    // A hand-over of the leadership changes nothing here; whom it names is what the host has to know.
+    let transferees = vec![voter(9, 9)];
+    let command = AdminCommand::TransferLeader(regionmeta::TransferLeader { transferees: transferees.clone() });
+    running.send(FIRST, Entry::admin(at(7), AdminRequest { header, command }, 2));
+    let answer = running.answer();
+    let effects = peers.on_ready_result(answer.region, answer.position, &answer.result.unwrap()).unwrap();
+    assert_eq!(effects, [Effect::TransferLeader { region: FIRST, transferees }]);
 
     let child = RegionId::new(10);
     assert!(running.pool.router().stop(child));

@@ -61,7 +61,13 @@ pub(crate) fn merged_elsewhere<S: Storage>(
     peers.on_message(&Message { merge_target: Some(&then), ..message })
 }
 
-fn snapshot<S: Storage>(store: &Store<S>, region: RegionId, peer: u64, range: (&str, &str), version: u64) -> Region {
+pub(crate) fn snapshot<S: Storage>(
+    store: &Store<S>,
+    region: RegionId,
+    peer: u64,
+    range: (&str, &str),
+    version: u64,
+) -> Region {
     let peers = vec![Peer::voter(peer.into(), store.ident().store_id), voter(7, 7)];
     let range = KeyRange::from_wire(range.0.as_bytes(), range.1.as_bytes());
     RegionDraft::new(region, range, RegionEpoch::new(2, version), peers).build().unwrap()
