@@ -9,7 +9,7 @@ use regionmeta::{
 };
 use regionmeta_batch::peers::{
     CreateError, DestroyError, Destroyed, Effect, Finished, LEADER_LOST, LEADER_MISSING, Message, MessageAction,
-    MessageKind, Peers, SnapshotError,
+    MessageKind, Peers, Role, SnapshotError,
 };
 use regionmeta_batch::storage::{MemStorage, Storage};
 
@@ -408,6 +408,8 @@ fn what_pd_says_of_a_peer() {
     }
     let gone = answer(FIRST, 9, 9, false);
     assert_eq!(peers.on_pd_region(FIRST, 999.into(), Some(&gone)), None, "the question was for an earlier peer");
+    peers.set_role(FIRST, me, Role::Candidate);
+    assert_eq!(peers.on_pd_region(FIRST, me, Some(&gone)), stale, "who has no leader asks for votes");
     peers.set_role(FIRST, me, LEADER);
     assert_eq!(peers.on_pd_region(FIRST, me, Some(&gone)), None, "it leads by now");
     assert_eq!(peers.on_message(&vote(&store, OTHER, 51, RegionEpoch::new(3, 3))).unwrap(), CREATED);
