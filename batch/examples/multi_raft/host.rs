@@ -155,7 +155,7 @@ impl Host {
     /// Peers come with the regions of a split, and go with the source of a merge.
     fn follow(&mut self, region: RegionId, outcome: Outcome) -> Done {
         match outcome {
-            Outcome::Split { regions, derived } => {
+            Outcome::Split { regions, derived, .. } => {
                 let children = regions.iter().filter(|child| child.id() != derived);
                 for child in children {
                     self.add(child, self.leads(region))?;

@@ -61,7 +61,8 @@ fn split(cluster: &mut Cluster, region: RegionId, key: &[u8]) -> Done<RegionId> 
     let peers = cluster.region(region)?.peers().count();
     let new_peer_ids = (0..peers).map(|_| Ok(cluster.pd.alloc_id()?.into())).collect::<Done<_>>()?;
     let request = SplitRequest { split_key: key.to_vec(), new_region_id: child, new_peer_ids };
-    let command = AdminCommand::BatchSplit(BatchSplit { requests: vec![request], right_derive: false });
+    let command =
+        AdminCommand::BatchSplit(BatchSplit { requests: vec![request], right_derive: false, shares_size: false });
     cluster.change(
         &format!("region {region} is split at {}, and {child} is led", key.escape_ascii()),
         region,
@@ -140,7 +141,8 @@ fn refuse_stale(cluster: &mut Cluster, old: &Region) -> Done {
     let before = cluster.region(old.id())?;
     let new_peer_ids = old.peers().map(|_| Ok(cluster.pd.alloc_id()?.into())).collect::<Done<_>>()?;
     let request = SplitRequest { split_key: b"c".to_vec(), new_region_id: cluster.pd.alloc_id()?.into(), new_peer_ids };
-    let command = AdminCommand::BatchSplit(BatchSplit { requests: vec![request], right_derive: false });
+    let command =
+        AdminCommand::BatchSplit(BatchSplit { requests: vec![request], right_derive: false, shares_size: false });
     cluster.propose_at(old.id(), old.epoch(), command)?;
     cluster.wait("every replica refuses a stale command", |cluster| {
         cluster.hosts.values().all(|host| host.refused == 1)
