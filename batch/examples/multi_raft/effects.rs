@@ -1,0 +1,95 @@
+//! The pool's answers, and what follows from them: the library knows what a change means, the host does it.
+
+use regionmeta::{Outcome, RegionId};
+use regionmeta_batch::apply::{Answer, AnswerError, ExecResult};
+use regionmeta_batch::peers::Effect;
+
+use super::command::Tag;
+use super::host::Host;
+use super::{Done, data};
+
+impl Host {
+    pub(super) fn answered(&mut self, answer: Answer<Tag>) -> Done {
+        let Answer { region, position, tag, result } = answer;
+        match result {
+            Ok(result) => {
+                let effects = self.peers.on_ready_result(region, position, &result)?;
+                self.follow(effects, tag.as_ref())?;
+                self.delete_data(&result)?;
+            }
+            // Raft is not told of a conf change that was refused.
+            Err(AnswerError::EpochNotMatch { .. } | AnswerError::Refused(_)) => self.seen.refused += 1,
+            Err(AnswerError::Closed { .. }) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+        let router = self.pool.router().clone();
+        match self.nodes.get_mut(&region) {
+            Some(node) => {
+                node.applied(position.index.get());
+                node.apply(&router, region, &[]) // there is room again
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// In order: a leader that was demoted, for example, first counts the peers anew and then steps down.
+    pub(super) fn follow(&mut self, effects: Vec<Effect>, change: Option<&raft::eraftpb::ConfChangeV2>) -> Done {
+        for effect in effects {
+            match effect {
+                Effect::ChangeMembers { region, .. } => {
+                    let change = change.ok_or("members changed, and Raft has no such entry")?;
+                    self.node(region.id())?.change_members(&region, change)?;
+                }
+                Effect::StepDown { region } => {
+                    let raft = &mut self.node(region)?.raft.raft;
+                    raft.become_follower(raft.term, 0);
+                }
+                Effect::Create { region, peer, campaign, .. } => {
+                    let peer = region.peers().find(|own| own.id == peer).ok_or("the region has no peer here")?;
+                    self.add(region.id(), peer)?;
+                    if campaign {
+                        self.campaign(region.id())?;
+                    }
+                }
+                Effect::Campaign { region } => self.campaign(region)?,
+                Effect::Destroy { region, merged_into, .. } => self.forget(region, merged_into),
+                Effect::CheckMerge { region } => {
+                    self.merging.insert(region);
+                    self.check_merge(region)?;
+                }
+                Effect::ForgetMerge { region } => {
+                    self.merging.remove(&region);
+                }
+                Effect::CompactLog { region, truncated } => self.node(region)?.raft.mut_store().compact(truncated)?,
+                Effect::Heartbeat { region } => self.report(region),
+                other => return Err(format!("this host does not know what to do: {other:?}").into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// A peer is gone, its records too.
+    pub(super) fn forget(&mut self, region: RegionId, merged_into: Option<RegionId>) {
+        self.nodes.remove(&region);
+        self.merging.remove(&region);
+        self.merged.remove(&region);
+        self.seen.destroyed.push((region, merged_into));
+    }
+
+    /// The data of a peer that its group has removed belongs to nobody here. That of a merged region is the target's now.
+    fn delete_data(&self, result: &ExecResult) -> Done {
+        match result {
+            ExecResult::Admin { outcome: Outcome::Destroyed { tombstone, .. }, .. } => {
+                data::drop_unowned(&self.store, tombstone.range())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Where a heartbeat to PD goes out: of a region that this store leads, or has just split off one that it leads.
+    pub(super) fn report(&mut self, region: RegionId) {
+        if let Some(known) = self.region(region) {
+            self.seen.reported.insert(region, known.epoch());
+        }
+    }
+}
