@@ -60,9 +60,10 @@ impl Cluster {
         self.directory.path().join(format!("store-{number}"))
     }
 
-    /// The store is gone. Nothing in it was closed or synced for that.
+    /// The store is gone. Nothing in it was closed or synced for that. The others elect leaders where it led.
     pub(crate) fn kill(&mut self, store: StoreId) -> Done {
-        self.hosts.remove(&store).map(drop).ok_or_else(|| "the store was down".into())
+        self.hosts.remove(&store).map(drop).ok_or("the store was down")?;
+        self.settle()
     }
 
     /// The store recovers from what it had on disk, and its peers go on from there.

@@ -51,7 +51,8 @@ impl Host {
                         self.campaign(region.id())?;
                     }
                 }
-                Effect::Campaign { region } => self.campaign(region)?,
+                Effect::Campaign { region } if self.lacks_leader(region) => self.campaign(region)?,
+                Effect::Campaign { .. } => {}
                 Effect::Destroy { region, merged_into, .. } => self.forget(region, merged_into),
                 Effect::CheckMerge { region } => {
                     self.merging.insert(region);
@@ -66,6 +67,11 @@ impl Host {
             }
         }
         Ok(())
+    }
+
+    /// The parent of a child may have changed its leader long after the split, when the child has one, or was merged.
+    fn lacks_leader(&self, region: RegionId) -> bool {
+        self.nodes.get(&region).is_some_and(|node| node.raft.raft.leader_id == 0)
     }
 
     /// A peer is gone, its records too.

@@ -23,12 +23,12 @@ pub(super) fn tell() -> Done {
     let far_right = splits::split_without(&mut cluster, right, three)?;
     members::demote(&mut cluster, root, &[two, three])?;
     members::promote(&mut cluster, root, two)?;
-    members::hand_over(&mut cluster, root, two)?;
+    members::lead(&mut cluster, root, two)?;
     splits::split(&mut cluster, root, b"f")?;
 
     compaction::sleep_through(&mut cluster, right, three)?;
     merges::with_a_late_replica(&mut cluster, far_right, right, three)?;
-    members::lose_leader(&mut cluster, right, one)?;
+    members::lose_leader(&mut cluster, right)?;
     members::replace(&mut cluster, right, three)?;
     splits::refuse_stale(&mut cluster, &first)?;
     compare::all(&mut cluster)

@@ -62,14 +62,18 @@ pub(super) fn promote(cluster: &mut Cluster, region: RegionId, store: StoreId) -
     change(cluster, "a learner votes again", region, vec![add(ChangeKind::AddNode, Peer::voter(peer.id, store))])
 }
 
-pub(super) fn hand_over(cluster: &mut Cluster, region: RegionId, to: StoreId) -> Done {
-    cluster.leading_host(region)?.hand_over(region, to)?;
-    cluster.wait("another store leads the region", |cluster| cluster.leader(region) == Some(to))
+/// Hands the leadership of a region to a store, unless that leads it already.
+pub(super) fn lead(cluster: &mut Cluster, region: RegionId, store: StoreId) -> Done {
+    if cluster.leader(region) == Some(store) {
+        return Ok(());
+    }
+    cluster.leading_host(region)?.hand_over(region, store)?;
+    cluster.wait("another store leads the region", |cluster| cluster.leader(region) == Some(store))
 }
 
 /// The store that leads a region dies; the others elect another leader, and it comes back as a follower.
-pub(super) fn lose_leader(cluster: &mut Cluster, region: RegionId, leader: StoreId) -> Done {
-    check(cluster.leader(region) == Some(leader), "the store that dies is the leader")?;
+pub(super) fn lose_leader(cluster: &mut Cluster, region: RegionId) -> Done {
+    let leader = cluster.leader(region).ok_or("nobody leads the region")?;
     cluster.kill(leader)?;
     cluster.wait("its followers have elected another leader", |cluster| cluster.leader(region).is_some())?;
     cluster.write("who writes finds the new leader", &["papaya"])?;

@@ -4,7 +4,7 @@ use regionmeta::{AdminCommand, BatchSplit, Region, RegionId, SplitRequest, Store
 
 use super::super::Done;
 use super::super::cluster::Cluster;
-use super::check;
+use super::{check, members};
 
 /// Splits a region everywhere, and waits until the child has a leader. Returns the child.
 pub(super) fn split(cluster: &mut Cluster, region: RegionId, key: &[u8]) -> Done<RegionId> {
@@ -12,6 +12,9 @@ pub(super) fn split(cluster: &mut Cluster, region: RegionId, key: &[u8]) -> Done
     let what = format!("region {region} is split at {}, and {child} is led", key.escape_ascii());
     cluster.propose_at(region, cluster.region(region)?.epoch(), command)?;
     cluster.wait(&what, |cluster| cluster.leader(child).is_some() && cluster.agrees())?;
+    // It asks for votes where its parent leads, but its first letters may come before the other stores have split.
+    let parent_leader = cluster.leader(region).ok_or("nobody leads the parent")?;
+    members::lead(cluster, child, parent_leader)?;
     Ok(child)
 }
 
