@@ -25,6 +25,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A merge is looked after every so many ticks: the leader of its target may have changed, or not have heard.
 const MERGE_CHECK_TICKS: usize = 10;
 
+/// Without a leader for so many ticks, a peer asks whether it is wanted. Servers wait for minutes.
+pub(super) const LEADERLESS_TICKS: usize = 60;
+
 /// What the story asks about afterwards. It begins anew when the store does.
 #[derive(Default)]
 pub(crate) struct Seen {
@@ -158,8 +161,9 @@ impl Host {
         self.ticks += 1;
         self.fill_in_snapshots()?;
         for node in self.nodes.values_mut() {
-            node.raft.tick();
+            node.tick();
         }
+        self.ask_whether_wanted()?;
         if self.ticks.is_multiple_of(MERGE_CHECK_TICKS) {
             self.check_merges()?;
         }

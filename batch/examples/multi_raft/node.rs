@@ -24,6 +24,8 @@ pub(crate) struct Node {
     queue: VecDeque<Entry<RocksStorage, Tag>>,
     /// Entries that the pool has not answered.
     in_pool: usize,
+    /// How long it has had no leader.
+    pub(crate) leaderless_ticks: usize,
 }
 
 impl Node {
@@ -41,13 +43,23 @@ impl Node {
         };
         let silent = slog::Logger::root(slog::Discard, slog::o!());
         let raft = RawNode::new(&config, Log::open(store.clone(), region)?, &silent)?;
-        let mut node = Self { raft, peer, addresses: BTreeMap::new(), queue: VecDeque::new(), in_pool: 0 };
+        let mut node = Self { raft, peer, addresses: BTreeMap::new(), queue: VecDeque::new(), in_pool: 0, leaderless_ticks: 0 };
         known.iter().for_each(|region| node.meet(region.peers()));
         Ok(node)
     }
 
     pub(crate) fn meet(&mut self, peers: impl IntoIterator<Item = Peer>) {
         self.addresses.extend(peers.into_iter().map(|peer| (peer.id.get(), peer)));
+    }
+
+    pub(crate) fn tick(&mut self) {
+        self.raft.tick();
+        self.leaderless_ticks = if self.raft.raft.leader_id == 0 { self.leaderless_ticks + 1 } else { 0 };
+    }
+
+    /// Everybody else of its group that it knows of.
+    pub(crate) fn others(&self) -> impl Iterator<Item = Peer> + '_ {
+        self.addresses.values().copied().filter(|peer| peer.id != self.peer.id)
     }
 
     pub(crate) fn address(&self, peer: u64) -> Option<Peer> {

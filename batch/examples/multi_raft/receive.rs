@@ -7,7 +7,7 @@ use regionmeta_batch::peers::{Destroyed, MessageAction};
 use regionmeta_batch::records;
 use regionmeta_batch::storage::Family;
 
-use super::host::Host;
+use super::host::{Host, LEADERLESS_TICKS};
 use super::wire::{Body, Letter};
 use super::{Done, data, snapshot};
 
@@ -91,6 +91,21 @@ impl Host {
         self.seen.destroyed.push((region, None));
         data::drop_unowned(&self.store, tombstone.range())?;
         Ok(true)
+    }
+
+    /// Asks on behalf of peers that have had no leader for long. A group that is there ignores it; where a peer's region is gone,
+    /// the library knows what became of it.
+    pub(super) fn ask_whether_wanted(&mut self) -> Done {
+        for (region, node) in &self.nodes {
+            if node.leaderless_ticks % LEADERLESS_TICKS != LEADERLESS_TICKS - 1 {
+                continue;
+            }
+            for to in node.others() {
+                let (region, known, body) = (*region, self.region(*region), Body::AmIWanted);
+                self.send(Letter { region, from: node.peer, to, known, body })?;
+            }
+        }
+        Ok(())
     }
 
     fn reply(&self, letter: &Letter, body: Body) -> Done {

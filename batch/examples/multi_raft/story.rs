@@ -24,12 +24,14 @@ pub(super) fn tell() -> Done {
     members::demote(&mut cluster, root, &[two, three])?;
     members::promote(&mut cluster, root, two)?;
     members::lead(&mut cluster, root, two)?;
-    splits::split(&mut cluster, root, b"f")?;
+    let left = splits::split(&mut cluster, root, b"f")?;
 
     compaction::sleep_through(&mut cluster, right, three)?;
     merges::with_a_late_replica(&mut cluster, far_right, right, three)?;
+    merges::asleep(&mut cluster, left, root, three)?;
     members::lose_leader(&mut cluster, right)?;
     members::replace(&mut cluster, right, three)?;
+    members::replace_unheard(&mut cluster, right, three)?;
     splits::refuse_stale(&mut cluster, &first)?;
     compare::all(&mut cluster)
 }

@@ -21,6 +21,8 @@ pub(crate) struct Letter {
 #[derive(Debug)]
 pub(crate) enum Body {
     Raft(Box<Message>),
+    /// The sender has no leader, and asks whether it is a peer still.
+    AmIWanted,
     /// The receiver is a peer no longer.
     YouAreGone,
     /// The receiver's region was merged into this one.
@@ -42,11 +44,14 @@ impl Letter {
     }
 
     fn kind(&self) -> MessageKind {
-        let Body::Raft(message) = &self.body else { return MessageKind::Tombstone };
-        match message.get_msg_type() {
-            MessageType::MsgRequestVote | MessageType::MsgRequestPreVote => MessageKind::Vote,
-            MessageType::MsgHeartbeat if message.commit == 0 => MessageKind::FirstHeartbeat,
-            _ => MessageKind::Other,
+        match &self.body {
+            Body::AmIWanted => MessageKind::StaleCheck,
+            Body::YouAreGone | Body::Merged(_) => MessageKind::Tombstone,
+            Body::Raft(message) => match message.get_msg_type() {
+                MessageType::MsgRequestVote | MessageType::MsgRequestPreVote => MessageKind::Vote,
+                MessageType::MsgHeartbeat if message.commit == 0 => MessageKind::FirstHeartbeat,
+                _ => MessageKind::Other,
+            },
         }
     }
 

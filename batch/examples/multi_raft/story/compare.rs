@@ -24,7 +24,7 @@ fn metadata(cluster: &Cluster) -> Done {
         stored.push(snapshot.regions().map(|region| region.as_bytes().to_vec()).collect::<Vec<_>>());
     }
     let first = stored.first().ok_or("there is no store")?;
-    check(first.len() == 3, "three splits and a merge have made three regions of one")?;
+    check(first.len() == 2, "three splits and two merges have made two regions of one")?;
     check(stored.iter().all(|regions| regions == first), "their regions are the same to the last byte")
 }
 

@@ -81,18 +81,34 @@ pub(super) fn lose_leader(cluster: &mut Cluster, region: RegionId) -> Done {
     cluster.wait("the store that was the leader has caught up", Cluster::agrees)
 }
 
-/// A peer is removed, and its store gets another peer of the same region: of a larger id, because the first one's tombstone
-/// is final.
+/// A peer is removed, and its store gets another one of the same region: of a larger id, because a tombstone is final.
 pub(super) fn replace(cluster: &mut Cluster, region: RegionId, store: StoreId) -> Done {
-    let old = peer_on(cluster, region, store)?;
-    let remove = AdminCommand::ChangePeerV2(ChangePeerV2 { changes: vec![add(ChangeKind::RemoveNode, old)] });
-    cluster.begin("a peer is removed", region, remove)?;
-    cluster.wait("it has ended, and its data is deleted", |cluster| {
+    remove(cluster, region, store)?;
+    cluster.wait("it has gone by its own log", |cluster| {
         cluster.hosts.get(&store).is_some_and(|host| host.region(region).is_none()) && cluster.agrees()
     })?;
     let new = Peer::voter(cluster.pd.alloc_id()?.into(), store);
-    change(cluster, "its store has a new peer", region, vec![add(ChangeKind::AddNode, new)])?;
-    check(cluster.host(store)?.seen.destroyed.contains(&(region, None)), "the old one went by itself")
+    change(cluster, "its store has a new peer", region, vec![add(ChangeKind::AddNode, new)])
+}
+
+/// The same, but the old peer does not hear of it: a message for the new one tells the store that the old one is gone.
+pub(super) fn replace_unheard(cluster: &mut Cluster, region: RegionId, store: StoreId) -> Done {
+    let old = peer_on(cluster, region, store)?;
+    cluster.cut = Some((region, store));
+    remove(cluster, region, store)?;
+    let new = Peer::voter(cluster.pd.alloc_id()?.into(), store);
+    let command = AdminCommand::ChangePeerV2(ChangePeerV2 { changes: vec![add(ChangeKind::AddNode, new)] });
+    cluster.begin("its store is to have a new peer", region, command)?;
+    let here = cluster.host(store)?.region(region).and_then(|region| region.peer_on(store));
+    check(here == Some(old), "the old one is there and knows nothing")?;
+    cluster.cut = None;
+    cluster.wait("the new one is in its place", Cluster::agrees)
+}
+
+fn remove(cluster: &mut Cluster, region: RegionId, store: StoreId) -> Done {
+    let old = peer_on(cluster, region, store)?;
+    let remove = AdminCommand::ChangePeerV2(ChangePeerV2 { changes: vec![add(ChangeKind::RemoveNode, old)] });
+    cluster.begin("a peer is removed", region, remove)
 }
 
 fn leave_joint(cluster: &mut Cluster, region: RegionId) -> Done {
