@@ -27,6 +27,8 @@ pub(crate) struct Cluster {
     letters: Receiver<Letter>,
     /// Letters about this region from and to this store are lost.
     pub(crate) cut: Option<(RegionId, StoreId)>,
+    /// This store dies the next time that its apply pool has something to do.
+    pub(crate) doomed: Option<StoreId>,
     /// What clients have written, for comparison.
     pub(crate) written: BTreeMap<Vec<u8>, Vec<u8>>,
 }
@@ -43,6 +45,7 @@ impl Cluster {
             post,
             letters,
             cut: None,
+            doomed: None,
             written: BTreeMap::new(),
         };
         (0..stores).try_for_each(|number| cluster.open(number))?;
@@ -95,8 +98,9 @@ impl Cluster {
 
     /// Every region that is led, as its leader has it and how far it is applied there, in key order.
     fn led(&self) -> Vec<(Region, LogIndex)> {
-        let of_host = |host: &Host| host.regions().into_iter().filter(|(region, _)| host.leads(region.id())).collect();
-        let mut led: Vec<_> = self.hosts.values().flat_map(|host| -> Vec<_> { of_host(host) }).collect();
+        let all = self.hosts.values().flat_map(|host| host.regions().into_iter().map(move |region| (host, region)));
+        let led = all.filter(|(host, (region, _))| host.leads(region.id()));
+        let mut led: Vec<_> = led.map(|(_, region)| region).collect();
         led.sort_by(|(a, _), (b, _)| a.start_key().cmp(b.start_key()));
         led
     }
@@ -144,7 +148,9 @@ impl Cluster {
 
     /// Whether the leader of a key's region has this value for it.
     fn reads(&self, key: &[u8], value: &[u8]) -> bool {
-        let owns = |host: &&Host| host.regions().iter().any(|(region, _)| region.range().contains(key) && host.leads(region.id()));
+        let owns = |host: &&Host| {
+            host.regions().iter().any(|(region, _)| region.range().contains(key) && host.leads(region.id()))
+        };
         let found = self.hosts.values().find(owns).map(|host| data::read(host.store.storage(), key));
         matches!(found, Some(Ok(Some(found))) if found == value)
     }
@@ -173,6 +179,7 @@ impl Cluster {
     fn round(&mut self) -> Done {
         self.hosts.values_mut().try_for_each(Host::tick)?;
         loop {
+            self.kill_at_work()?;
             self.hosts.values_mut().try_for_each(Host::work)?;
             let letters: Vec<_> = self.letters.try_iter().collect();
             if letters.is_empty() {
@@ -184,8 +191,18 @@ impl Cluster {
         }
     }
 
+    /// Entries are in the log and in the pool, and maybe applied and published; Raft's thread will not hear of it.
+    fn kill_at_work(&mut self) -> Done {
+        let Some(host) = self.doomed.and_then(|store| self.hosts.get_mut(&store)) else { return Ok(()) };
+        if host.hand_to_pool()? {
+            self.doomed.take().map(|store| self.hosts.remove(&store));
+        }
+        Ok(())
+    }
+
     fn carry(&mut self, letter: Letter) -> Done {
-        let is_lost = |(region, store)| letter.region == region && [letter.from.store_id, letter.to.store_id].contains(&store);
+        let is_lost =
+            |(region, store)| letter.region == region && [letter.from.store_id, letter.to.store_id].contains(&store);
         if self.cut.is_some_and(is_lost) {
             return Ok(());
         }

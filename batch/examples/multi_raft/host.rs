@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender};
 use raft::StateRole;
-use regionmeta::{AdminCommand, AdminRequest, KeyRange, LogIndex, Peer, Region, RegionEpoch, RegionId, StoreId};
+use regionmeta::{KeyRange, LogIndex, Peer, Region, RegionEpoch, RegionId, StoreId};
 use regionmeta_batch::Store;
 use regionmeta_batch::pd::PdClient;
 use regionmeta_batch::peers::Peers;
@@ -17,7 +17,7 @@ use regionmeta_batch::storage::RocksStorage;
 use super::node::Node;
 use super::pool::{self, News, Pool};
 use super::wire::Letter;
-use super::{Done, builder, command, data};
+use super::{Done, builder, data};
 
 /// Far more than the pool takes for anything: who waits for so long has found a bug.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -39,7 +39,7 @@ pub(crate) struct Seen {
     pub(crate) caught_up: usize,
     /// Peers that ended, and whether their data went to a merge target.
     pub(crate) destroyed: Vec<(RegionId, Option<RegionId>)>,
-    /// What PD would know by heart: of each region the epoch that its leader here reported last.
+    /// Of each region the epoch that went to PD last.
     pub(crate) reported: BTreeMap<RegionId, RegionEpoch>,
 }
 
@@ -123,37 +123,6 @@ impl Host {
         Ok(self.nodes.get_mut(&region).ok_or_else(|| format!("region {region} has no peer here"))?)
     }
 
-    // --- what it is asked to do --------------------------------------------------------------------------------------
-
-    pub(crate) fn campaign(&mut self, region: RegionId) -> Done {
-        Ok(self.node(region)?.raft.campaign()?)
-    }
-
-    /// Hands the leadership to the region's peer on another store.
-    pub(crate) fn hand_over(&mut self, region: RegionId, to: StoreId) -> Done {
-        let heir = self.region(region).and_then(|region| region.peer_on(to)).ok_or("there is no such peer")?;
-        self.node(region)?.raft.transfer_leader(heir.id.get());
-        Ok(())
-    }
-
-    /// An admin command goes through the log as it is; Raft itself has to understand one that changes its configuration.
-    pub(crate) fn propose(&mut self, request: &AdminRequest) -> Done {
-        let bytes = command::admin(request)?;
-        let raft = &mut self.node(request.header.region_id)?.raft;
-        match &request.command {
-            AdminCommand::ChangePeerV2(change) => raft.propose_conf_change(bytes, command::conf_change(change))?,
-            _ => raft.propose(Vec::new(), bytes)?,
-        }
-        Ok(())
-    }
-
-    /// Proposes to write a key, at the epoch that its region has now.
-    pub(crate) fn write(&mut self, key: &[u8], value: &[u8]) -> Done {
-        let region = self.store.meta().snapshot().locate(key).ok_or("nobody owns the key")?.region().clone();
-        let bytes = command::write(region.epoch(), key, value);
-        Ok(self.node(region.id())?.raft.propose(Vec::new(), bytes)?)
-    }
-
     // --- its loop ----------------------------------------------------------------------------------------------------
 
     /// Time passes.
@@ -173,9 +142,7 @@ impl Host {
     /// Does what there is to do, until Raft has nothing ready and the pool owes no answer.
     pub(crate) fn work(&mut self) -> Done {
         loop {
-            while let Some(region) = self.next_ready() {
-                self.ready(region)?;
-            }
+            self.hand_to_pool()?;
             match self.next_news()? {
                 Some(News::Answer(answer)) => self.answered(answer)?,
                 Some(News::CatchUp(merge)) => self.catch_up(&merge)?,
@@ -183,6 +150,14 @@ impl Host {
                 None => return Ok(()),
             }
         }
+    }
+
+    /// The half of the work that comes before the pool's. Whether the pool owes answers now.
+    pub(crate) fn hand_to_pool(&mut self) -> Done<bool> {
+        while let Some(region) = self.next_ready() {
+            self.ready(region)?;
+        }
+        Ok(!self.nodes.values().all(Node::is_idle))
     }
 
     /// A peer whose data is not in place can be given nothing to apply.

@@ -11,9 +11,7 @@ use protobuf::Message;
 use raft::eraftpb::{self, ConfState, Entry, Snapshot};
 use raft::{GetEntriesContext, StorageError};
 use regionmeta::layout::{raft_log_key, raft_state_key};
-use regionmeta::{
-    EndKey, HardState, KeyRange, LogEntry, LogIndex, LogPosition, PeerRole, RaftState, Region, RegionId,
-};
+use regionmeta::{EndKey, HardState, KeyRange, LogEntry, LogIndex, LogPosition, PeerRole, RaftState, Region, RegionId};
 use regionmeta_batch::storage::{Durability, Family, RocksStorage, Storage};
 use regionmeta_batch::{Store, records};
 

@@ -7,7 +7,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `command.rs` | what goes through the log: admin commands and writes |
+//! | `command.rs`, `propose.rs` | what goes through the log: admin commands and writes |
 //! | `log.rs`, `node.rs` | one region's log in RocksDB, and its Raft group over it |
 //! | `host.rs`, `ready.rs` | a store: its loop, and what Raft has ready |
 //! | `pool.rs`, `effects.rs` | the apply pool's answers, and what Raft, network and PD have to do then |
@@ -34,6 +34,7 @@ mod log;
 mod merge;
 mod node;
 mod pool;
+mod propose;
 mod ready;
 mod receive;
 mod snapshot;

@@ -4,9 +4,7 @@
 
 use protobuf::Message as _;
 use raft::eraftpb::Entry;
-use regionmeta::{
-    AdminCommand, AdminHeader, AdminRequest, CommitMerge, PeerState, PrepareMerge, RegionId,
-};
+use regionmeta::{AdminCommand, AdminHeader, AdminRequest, CommitMerge, PeerState, PrepareMerge, RegionId};
 
 use super::Done;
 use super::host::Host;

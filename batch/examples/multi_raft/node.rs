@@ -10,9 +10,9 @@ use regionmeta_batch::Store;
 use regionmeta_batch::apply::{Entry, Router};
 use regionmeta_batch::storage::RocksStorage;
 
+use super::Done;
 use super::command::{self, Tag};
 use super::log::{Log, configuration};
-use super::Done;
 
 pub(crate) struct Node {
     pub(crate) raft: RawNode<Log>,
@@ -43,7 +43,8 @@ impl Node {
         };
         let silent = slog::Logger::root(slog::Discard, slog::o!());
         let raft = RawNode::new(&config, Log::open(store.clone(), region)?, &silent)?;
-        let mut node = Self { raft, peer, addresses: BTreeMap::new(), queue: VecDeque::new(), in_pool: 0, leaderless_ticks: 0 };
+        let mut node =
+            Self { raft, peer, addresses: BTreeMap::new(), queue: VecDeque::new(), in_pool: 0, leaderless_ticks: 0 };
         known.iter().for_each(|region| node.meet(region.peers()));
         Ok(node)
     }

@@ -8,6 +8,7 @@ use regionmeta_batch::records;
 use regionmeta_batch::storage::Family;
 
 use super::host::{Host, LEADERLESS_TICKS};
+use super::node::Node;
 use super::wire::{Body, Letter};
 use super::{Done, data, snapshot};
 
@@ -54,7 +55,8 @@ impl Host {
     /// those that go for it, may still be in the pool: a merge could be among it.
     fn take_snapshot(&mut self, region: RegionId, message: Message) -> Done {
         let position = snapshot::position(message.get_snapshot());
-        let (descriptor, _) = snapshot::unpack(region, &message.get_snapshot().data)?;
+        // Another store's bytes: what cannot be read is no snapshot.
+        let Ok((descriptor, _)) = snapshot::unpack(region, &message.get_snapshot().data) else { return Ok(()) };
         let going = self.merged_into(region);
         if !self.is_idle(region) || !going.iter().all(|source| self.is_idle(*source)) {
             return Ok(());
@@ -77,7 +79,7 @@ impl Host {
     }
 
     fn is_idle(&self, region: RegionId) -> bool {
-        self.nodes.get(&region).is_none_or(super::node::Node::is_idle)
+        self.nodes.get(&region).is_none_or(Node::is_idle)
     }
 
     /// Ends a peer that does not leave by its own log. Whether it is gone now; if not, the sender will say so again.

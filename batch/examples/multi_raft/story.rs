@@ -1,7 +1,7 @@
 //! What happens to the cluster, and what must hold then. One chapter a file.
 
-mod compare;
 mod compaction;
+mod compare;
 mod members;
 mod merges;
 mod splits;
@@ -24,7 +24,7 @@ pub(super) fn tell() -> Done {
     members::demote(&mut cluster, root, &[two, three])?;
     members::promote(&mut cluster, root, two)?;
     members::lead(&mut cluster, root, two)?;
-    let left = splits::split(&mut cluster, root, b"f")?;
+    let left = splits::split_and_die(&mut cluster, root, b"f", three)?;
 
     compaction::sleep_through(&mut cluster, right, three)?;
     merges::with_a_late_replica(&mut cluster, far_right, right, three)?;

@@ -7,12 +7,7 @@ use super::super::cluster::Cluster;
 use super::{check, compaction};
 
 /// One replica of the source hears nothing of its last entries. The target's command brings them along.
-pub(super) fn with_a_late_replica(
-    cluster: &mut Cluster,
-    source: RegionId,
-    target: RegionId,
-    late: StoreId,
-) -> Done {
+pub(super) fn with_a_late_replica(cluster: &mut Cluster, source: RegionId, target: RegionId, late: StoreId) -> Done {
     cluster.settle()?;
     cluster.cut = Some((source, late));
     cluster.write("one replica misses what the source is told", &["ugli", "vanilla", "walnut"])?;

@@ -30,6 +30,16 @@ pub(super) fn split_without(cluster: &mut Cluster, region: RegionId, dead: Store
     Ok(child)
 }
 
+/// A store dies when the split is in its apply pool. Whether the child came to be there or not: recovery tells.
+pub(super) fn split_and_die(cluster: &mut Cluster, region: RegionId, key: &[u8], store: StoreId) -> Done<RegionId> {
+    cluster.doomed = Some(store);
+    let child = split(cluster, region, key)?;
+    check(!cluster.hosts.contains_key(&store), "a store died while it applied a split")?;
+    cluster.restart(store)?;
+    cluster.wait("it is back, and has the child", Cluster::agrees)?;
+    Ok(child)
+}
+
 /// A proposal that was made before the region changed: every replica refuses it, and none has changed anything.
 pub(super) fn refuse_stale(cluster: &mut Cluster, old: &Region) -> Done {
     let before = cluster.region(old.id())?;

@@ -1,0 +1,37 @@
+//! What a store is asked to do with the regions that it leads.
+
+use regionmeta::{AdminCommand, AdminRequest, RegionId, StoreId};
+
+use super::host::Host;
+use super::{Done, command};
+
+impl Host {
+    pub(crate) fn campaign(&mut self, region: RegionId) -> Done {
+        Ok(self.node(region)?.raft.campaign()?)
+    }
+
+    /// Hands the leadership to the region's peer on another store.
+    pub(crate) fn hand_over(&mut self, region: RegionId, to: StoreId) -> Done {
+        let heir = self.region(region).and_then(|region| region.peer_on(to)).ok_or("there is no such peer")?;
+        self.node(region)?.raft.transfer_leader(heir.id.get());
+        Ok(())
+    }
+
+    /// An admin command goes through the log as it is; Raft itself has to understand one that changes its configuration.
+    pub(crate) fn propose(&mut self, request: &AdminRequest) -> Done {
+        let bytes = command::admin(request)?;
+        let raft = &mut self.node(request.header.region_id)?.raft;
+        match &request.command {
+            AdminCommand::ChangePeerV2(change) => raft.propose_conf_change(bytes, command::conf_change(change))?,
+            _ => raft.propose(Vec::new(), bytes)?,
+        }
+        Ok(())
+    }
+
+    /// Proposes to write a key, at the epoch that its region has now.
+    pub(crate) fn write(&mut self, key: &[u8], value: &[u8]) -> Done {
+        let region = self.store.meta().snapshot().locate(key).ok_or("nobody owns the key")?.region().clone();
+        let bytes = command::write(region.epoch(), key, value);
+        Ok(self.node(region.id())?.raft.propose(Vec::new(), bytes)?)
+    }
+}
