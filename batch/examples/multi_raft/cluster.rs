@@ -136,23 +136,33 @@ impl Cluster {
 
     /// Writes keys at their leaders, and waits until it is applied there.
     pub(crate) fn write(&mut self, what: &str, keys: &[&str]) -> Done {
-        let value = what.as_bytes().to_vec();
+        let value = what.as_bytes();
         for key in keys {
-            let region = self.led().into_iter().find(|(region, _)| region.range().contains(key.as_bytes()));
-            let (region, _) = region.ok_or_else(|| format!("nobody leads the region of {key}"))?;
-            self.leading_host(region.id())?.write(key.as_bytes(), &value)?;
-            self.written.insert(key.as_bytes().to_vec(), value.clone());
+            self.leading_host(self.owner(key)?)?.write(key.as_bytes(), Some(value))?;
+            self.written.insert(key.as_bytes().to_vec(), value.to_vec());
         }
-        self.wait(what, |cluster| keys.iter().all(|key| cluster.reads(key.as_bytes(), &value)))
+        self.wait(what, |cluster| {
+            keys.iter().all(|key| cluster.read(key).is_ok_and(|found| found.as_deref() == Some(value)))
+        })
     }
 
-    /// Whether the leader of a key's region has this value for it.
-    fn reads(&self, key: &[u8], value: &[u8]) -> bool {
-        let owns = |host: &&Host| {
-            host.regions().iter().any(|(region, _)| region.range().contains(key) && host.leads(region.id()))
-        };
-        let found = self.hosts.values().find(owns).map(|host| data::read(host.store.storage(), key));
-        matches!(found, Some(Ok(Some(found))) if found == value)
+    pub(crate) fn delete(&mut self, key: &str) -> Done {
+        self.leading_host(self.owner(key)?)?.write(key.as_bytes(), None)?;
+        self.written.remove(key.as_bytes());
+        self.wait(&format!("{key} is deleted"), |cluster| cluster.read(key).is_ok_and(|found| found.is_none()))
+    }
+
+    /// The region of a key.
+    fn owner(&self, key: &str) -> Done<RegionId> {
+        let owner = self.led().into_iter().find(|(region, _)| region.range().contains(key.as_bytes()));
+        owner.map(|(region, _)| region.id()).ok_or_else(|| format!("nobody leads the region of {key}").into())
+    }
+
+    /// The value that the leader of a key's region has for it.
+    fn read(&self, key: &str) -> Done<Option<Vec<u8>>> {
+        let owner = self.owner(key)?;
+        let host = self.hosts.values().find(|host| host.leads(owner)).ok_or("nobody leads it any more")?;
+        data::read(host.store.storage(), key.as_bytes())
     }
 
     // --- time --------------------------------------------------------------------------------------------------------

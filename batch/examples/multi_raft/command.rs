@@ -22,9 +22,10 @@ pub(crate) fn admin(request: &AdminRequest) -> Done<Vec<u8>> {
 }
 
 /// A write carries the epoch at which it was proposed: what it was meant for may be another region's when it is applied.
-pub(crate) fn write(epoch: RegionEpoch, key: &[u8], value: &[u8]) -> Vec<u8> {
+/// Without a value it is a deletion.
+pub(crate) fn write(epoch: RegionEpoch, key: &[u8], value: Option<&[u8]>) -> Vec<u8> {
     let mut bytes = vec![WRITE];
-    for blob in [&epoch.conf_ver.to_be_bytes(), &epoch.version.to_be_bytes(), key, value] {
+    for blob in [&epoch.conf_ver.to_be_bytes(), &epoch.version.to_be_bytes(), key].into_iter().chain(value) {
         blobs::push(&mut bytes, blob);
     }
     bytes
@@ -42,8 +43,8 @@ pub(crate) fn committed(entry: &eraftpb::Entry) -> Done<Entry<RocksStorage, Tag>
         None => Ok(Entry::empty(position, tag)), // a new leader's first entry
         Some((&ADMIN, request)) => Ok(Entry::admin(position, AdminRequest::decode(request)?, tag)),
         Some((&WRITE, write)) => {
-            let (epoch, put) = decode_write(write)?;
-            Ok(Entry::write(position, epoch, Data::List(vec![put]), tag))
+            let (epoch, mutation) = decode_write(write)?;
+            Ok(Entry::write(position, epoch, Data::List(vec![mutation]), tag))
         }
         Some((kind, _)) => Err(format!("entry {} is of the unknown kind {kind}", entry.index).into()),
     }
@@ -56,8 +57,12 @@ pub(crate) fn position(entry: &eraftpb::Entry) -> LogPosition {
 fn decode_write(mut bytes: &[u8]) -> Done<(RegionEpoch, Mutation)> {
     let conf_ver = u64::from_be_bytes(blobs::pop(&mut bytes)?.try_into()?);
     let version = u64::from_be_bytes(blobs::pop(&mut bytes)?.try_into()?);
-    let (key, value) = (data_key(blobs::pop(&mut bytes)?), blobs::pop(&mut bytes)?.to_vec());
-    Ok((RegionEpoch::new(conf_ver, version), Mutation::Put { key, value }))
+    let key = data_key(blobs::pop(&mut bytes)?);
+    let mutation = match bytes.is_empty() {
+        true => Mutation::Delete { key },
+        false => Mutation::Put { key, value: blobs::pop(&mut bytes)?.to_vec() },
+    };
+    Ok((RegionEpoch::new(conf_ver, version), mutation))
 }
 
 /// Several changes enter the joint state, and none leaves it: both are commands of their own.

@@ -20,7 +20,7 @@ use super::wire::Letter;
 use super::{Done, builder, data};
 
 /// Far more than the pool takes for anything: who waits for so long has found a bug.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A merge is looked after every so many ticks: the leader of its target may have changed, or not have heard.
 const MERGE_CHECK_TICKS: usize = 10;

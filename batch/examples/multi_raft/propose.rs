@@ -28,8 +28,8 @@ impl Host {
         Ok(())
     }
 
-    /// Proposes to write a key, at the epoch that its region has now.
-    pub(crate) fn write(&mut self, key: &[u8], value: &[u8]) -> Done {
+    /// Proposes to write or delete a key, at the epoch that its region has now.
+    pub(crate) fn write(&mut self, key: &[u8], value: Option<&[u8]>) -> Done {
         let region = self.store.meta().snapshot().locate(key).ok_or("nobody owns the key")?.region().clone();
         let bytes = command::write(region.epoch(), key, value);
         Ok(self.node(region.id())?.raft.propose(Vec::new(), bytes)?)

@@ -10,6 +10,7 @@ use super::check;
 pub(super) fn sleep_through(cluster: &mut Cluster, region: RegionId, dead: StoreId) -> Done {
     cluster.kill(dead)?;
     cluster.write("a store sleeps while others write", &["nashi", "orange", "plum"])?;
+    cluster.delete("pear")?;
     let compacted = compact(cluster, region)?;
     cluster.restart(dead)?;
     cluster.wait("it is back, and has caught up", Cluster::agrees)?;

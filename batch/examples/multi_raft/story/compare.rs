@@ -1,7 +1,10 @@
 //! The end: all stores have the same.
 
-use regionmeta::layout::origin_key;
+use std::ops::ControlFlow;
+
+use regionmeta::layout::{REGION_RAFT_RANGE, decode_raft_key, origin_key};
 use regionmeta::{KeyRange, RegionId};
+use regionmeta_batch::storage::{Family, Storage};
 
 use super::super::cluster::Cluster;
 use super::super::host::Host;
@@ -11,6 +14,7 @@ use super::check;
 pub(super) fn all(cluster: &mut Cluster) -> Done {
     cluster.wait("all stores have applied the same entries", Cluster::agrees)?;
     metadata(cluster)?;
+    logs(cluster)?;
     contents(cluster)?;
     reports(cluster)
 }
@@ -26,6 +30,24 @@ fn metadata(cluster: &Cluster) -> Done {
     let first = stored.first().ok_or("there is no store")?;
     check(first.len() == 2, "three splits and two merges have made two regions of one")?;
     check(stored.iter().all(|regions| regions == first), "their regions are the same to the last byte")
+}
+
+/// What Raft knew of a peer goes with it.
+fn logs(cluster: &Cluster) -> Done {
+    for host in cluster.hosts.values() {
+        let mut keys = Vec::new();
+        host.store.storage().scan(Family::Raft, REGION_RAFT_RANGE, &mut |key, _| {
+            keys.push(key.to_vec());
+            ControlFlow::Continue(())
+        })?;
+        for key in keys {
+            let (region, _) = decode_raft_key(&key)?;
+            if host.region(region).is_none() {
+                return Err(format!("region {region} is gone, and its log is not").into());
+            }
+        }
+    }
+    check(true, "no store has a log of a peer that is gone")
 }
 
 /// The same data, and all that was ever written.

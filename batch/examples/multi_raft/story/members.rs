@@ -4,8 +4,8 @@ use regionmeta::{
     AdminCommand, ChangeKind, ChangePeerV2, Peer, PeerChange, PeerRole, PeerState, Region, RegionId, StoreId,
 };
 
-use super::super::Done;
 use super::super::cluster::Cluster;
+use super::super::{Done, data};
 use super::check;
 
 /// One store has all keys, and alone it decides.
@@ -83,10 +83,13 @@ pub(super) fn lose_leader(cluster: &mut Cluster, region: RegionId) -> Done {
 
 /// A peer is removed, and its store gets another one of the same region: of a larger id, because a tombstone is final.
 pub(super) fn replace(cluster: &mut Cluster, region: RegionId, store: StoreId) -> Done {
+    let before = cluster.region(region)?;
     remove(cluster, region, store)?;
     cluster.wait("it has gone by its own log", |cluster| {
         cluster.hosts.get(&store).is_some_and(|host| host.region(region).is_none()) && cluster.agrees()
     })?;
+    let left = data::pairs(cluster.host(store)?.store.storage(), before.range())?;
+    check(left.is_empty(), "its data is deleted")?;
     let new = Peer::voter(cluster.pd.alloc_id()?.into(), store);
     change(cluster, "its store has a new peer", region, vec![add(ChangeKind::AddNode, new)])
 }
