@@ -4,7 +4,7 @@ use regionmeta::{AdminCommand, CompactLog, LogPosition, RegionId, StoreId};
 
 use super::super::Done;
 use super::super::cluster::Cluster;
-use super::check;
+use super::{check, compare};
 
 /// A store is down while its region is written to and its log is compacted.
 pub(super) fn sleep_through(cluster: &mut Cluster, region: RegionId, dead: StoreId) -> Done {
@@ -16,7 +16,8 @@ pub(super) fn sleep_through(cluster: &mut Cluster, region: RegionId, dead: Store
     cluster.wait("it is back, and has caught up", Cluster::agrees)?;
     let host = cluster.host(dead)?;
     check(host.seen.snapshots == 1, "it took a snapshot, because the log was gone")?;
-    check(host.store.apply_state(region).truncated.index >= compacted.index, "its own log begins behind that")
+    check(host.store.apply_state(region).truncated.index >= compacted.index, "its own log begins behind that")?;
+    compare::contents(cluster)
 }
 
 /// Proposes that all goes that every store has applied, and waits until it is gone.

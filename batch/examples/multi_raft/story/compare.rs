@@ -51,7 +51,7 @@ fn logs(cluster: &Cluster) -> Done {
 }
 
 /// The same data, and all that was ever written.
-fn contents(cluster: &Cluster) -> Done {
+pub(super) fn contents(cluster: &Cluster) -> Done {
     for host in cluster.hosts.values() {
         let mut found = Vec::new();
         for (key, value) in data::pairs(host.store.storage(), KeyRange::ALL)? {
