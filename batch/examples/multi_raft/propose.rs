@@ -17,13 +17,18 @@ impl Host {
         Ok(())
     }
 
-    /// An admin command goes through the log as it is; Raft itself has to understand one that changes its configuration.
+    /// An admin command goes through the log as it is; Raft itself has to understand one that changes its configuration. What
+    /// can be applied may still be unwise to propose: of a conf change the library knows.
     pub(crate) fn propose(&mut self, request: &AdminRequest) -> Done {
         let bytes = command::admin(request)?;
-        let raft = &mut self.node(request.header.region_id)?.raft;
+        let region = self.region(request.header.region_id).ok_or("the region is not here")?;
+        let node = self.node(region.id())?;
         match &request.command {
-            AdminCommand::ChangePeerV2(change) => raft.propose_conf_change(bytes, command::conf_change(change))?,
-            _ => raft.propose(Vec::new(), bytes)?,
+            AdminCommand::ChangePeerV2(change) => {
+                change.check_proposal(&region, node.peer.id, false)?;
+                node.raft.propose_conf_change(bytes, command::conf_change(change))?;
+            }
+            _ => node.raft.propose(Vec::new(), bytes)?,
         }
         Ok(())
     }

@@ -27,9 +27,11 @@ pub(super) fn tell() -> Done {
     let left = splits::split_and_die(&mut cluster, root, b"f", three)?;
 
     compaction::sleep_through(&mut cluster, right, three)?;
+    members::lead(&mut cluster, far_right, one)?;
     merges::with_a_late_replica(&mut cluster, far_right, right, three)?;
     merges::asleep(&mut cluster, left, root, three)?;
     members::lose_leader(&mut cluster, right)?;
+    members::lead(&mut cluster, right, one)?;
     members::replace(&mut cluster, right, three)?;
     members::replace_unheard(&mut cluster, right, three)?;
     splits::refuse_stale(&mut cluster, &first)?;
