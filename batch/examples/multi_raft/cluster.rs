@@ -10,7 +10,7 @@ use regionmeta_batch::pd::{EmbeddedPd, PdClient};
 use tempfile::TempDir;
 
 use super::host::Host;
-use super::wire::Letter;
+use super::wire::{Letter, Mail};
 use super::{CLUSTER, Done, data};
 
 /// Far more than anything takes; who waits for so long waits for ever.
@@ -23,8 +23,8 @@ pub(crate) struct Cluster {
     numbers: BTreeMap<StoreId, usize>,
     /// The stores that are up.
     pub(crate) hosts: BTreeMap<StoreId, Host>,
-    post: Sender<Letter>,
-    letters: Receiver<Letter>,
+    post: Sender<Mail>,
+    letters: Receiver<Mail>,
     /// Letters about this region from and to this store are lost.
     pub(crate) cut: Option<(RegionId, StoreId)>,
     /// This store dies the next time that its apply pool has something to do.
@@ -195,8 +195,8 @@ impl Cluster {
             if letters.is_empty() {
                 return Ok(());
             }
-            for letter in letters {
-                self.carry(letter)?;
+            for (to, letter) in letters {
+                self.carry(to, Letter::decode(&letter)?)?;
             }
         }
     }
@@ -210,13 +210,12 @@ impl Cluster {
         Ok(())
     }
 
-    fn carry(&mut self, letter: Letter) -> Done {
-        let is_lost =
-            |(region, store)| letter.region == region && [letter.from.store_id, letter.to.store_id].contains(&store);
+    fn carry(&mut self, to: StoreId, letter: Letter) -> Done {
+        let is_lost = |(region, store)| letter.region == region && [letter.from.store_id, to].contains(&store);
         if self.cut.is_some_and(is_lost) {
             return Ok(());
         }
-        match self.hosts.get_mut(&letter.to.store_id) {
+        match self.hosts.get_mut(&to) {
             Some(host) => host.receive(letter),
             None => Ok(()),
         }

@@ -16,7 +16,7 @@ use regionmeta_batch::storage::RocksStorage;
 
 use super::node::Node;
 use super::pool::{self, News, Pool};
-use super::wire::Letter;
+use super::wire::{Letter, Mail};
 use super::{Done, builder, data};
 
 /// Far more than the pool takes for anything: who waits for so long has found a bug.
@@ -51,7 +51,7 @@ pub(crate) struct Host {
     pub(super) news: Receiver<News>,
     /// News that came while something else was waited for.
     pub(super) later: VecDeque<News>,
-    post: Sender<Letter>,
+    post: Sender<Mail>,
     pub(super) nodes: BTreeMap<RegionId, Node>,
     /// Regions whose snapshot is persisted and whose data is not in place.
     pub(super) applying: BTreeSet<RegionId>,
@@ -65,7 +65,7 @@ pub(crate) struct Host {
 
 impl Host {
     /// Opens the store; the first time it is bootstrapped. What a crash left half-done is finished before Raft hears of it.
-    pub(crate) fn open(path: &Path, pd: &dyn PdClient, post: Sender<Letter>) -> Done<Self> {
+    pub(crate) fn open(path: &Path, pd: &dyn PdClient, post: Sender<Mail>) -> Done<Self> {
         let store = Arc::new(builder().bootstrap(path, pd)?);
         let peers = Peers::new(store.clone());
         let (pool, news) = pool::start(store.clone())?;
@@ -188,7 +188,7 @@ impl Host {
         Ok(())
     }
 
-    pub(super) fn send(&self, letter: Letter) -> Done {
-        self.post.send(letter).map_err(|_| "nobody carries letters any more".into())
+    pub(super) fn send(&self, letter: &Letter) -> Done {
+        self.post.send(letter.encode()?).map_err(|_| "nobody carries letters any more".into())
     }
 }

@@ -38,7 +38,7 @@ impl Host {
                 node.raft.report_snapshot(message.to, SnapshotStatus::Finish);
             }
             let (known, body) = (self.region(region), Body::Raft(Box::new(message)));
-            self.send(Letter { region, from, to, known, body })?;
+            self.send(&Letter { region, from, to, known, body })?;
         }
         Ok(())
     }

@@ -104,7 +104,7 @@ impl Host {
             }
             for to in node.others() {
                 let (region, known, body) = (*region, self.region(*region), Body::AmIWanted);
-                self.send(Letter { region, from: node.peer, to, known, body })?;
+                self.send(&Letter { region, from: node.peer, to, known, body })?;
             }
         }
         Ok(())
@@ -112,7 +112,7 @@ impl Host {
 
     fn reply(&self, letter: &Letter, body: Body) -> Done {
         let (region, known) = (letter.region, self.record(letter.region)?);
-        self.send(Letter { region, from: letter.to, to: letter.from, known, body })
+        self.send(&Letter { region, from: letter.to, to: letter.from, known, body })
     }
 
     /// The region's record, also of a peer that is gone: its epoch proves to the other that it is behind.

@@ -1,13 +1,19 @@
 //! What stores say to each other, and where they put it.
 //!
-//! A host knows nothing of the network but a channel to put letters into. Here they are carried by hand, so that a test
-//! can lose them; in a server another thread would take them from there to the sockets.
+//! A host knows nothing of the network but a channel to put letters into, as bytes and with the store that they are for. Here
+//! they are carried by hand, so that they can be lost on purpose; in a server another thread would take them to the sockets.
 
+use protobuf::Message as _;
 use raft::eraftpb::{Message, MessageType};
-use regionmeta::{INIT_LOG_INDEX, INIT_LOG_TERM, Peer, Region, RegionEpoch, RegionId};
+use regionmeta::{INIT_LOG_INDEX, INIT_LOG_TERM, Peer, Region, RegionEpoch, RegionId, StoreId};
 use regionmeta_batch::peers::{self, MessageKind};
 
-/// From one peer of a region to another.
+use super::{Done, blobs};
+
+/// A letter on its way.
+pub(crate) type Mail = (StoreId, Vec<u8>);
+
+/// From one peer of a region to another. It says of them who and where they are; which role they have the descriptor knows.
 #[derive(Debug)]
 pub(crate) struct Letter {
     pub(crate) region: RegionId,
@@ -29,6 +35,11 @@ pub(crate) enum Body {
     Merged(RegionId),
 }
 
+const RAFT: u8 = 0;
+const AM_I_WANTED: u8 = 1;
+const YOU_ARE_GONE: u8 = 2;
+const MERGED: u8 = 3;
+
 impl Letter {
     /// What the library has to know, to say what becomes of it.
     pub(crate) fn about(&self) -> peers::Message<'_> {
@@ -41,6 +52,44 @@ impl Letter {
             kind: self.kind(),
             is_first: self.is_first(),
         }
+    }
+
+    pub(crate) fn encode(&self) -> Done<Mail> {
+        let mut bytes = Vec::new();
+        let ids = [self.from.id.get(), self.from.store_id.get(), self.to.id.get(), self.to.store_id.get()];
+        for id in [self.region.get()].into_iter().chain(ids) {
+            blobs::push(&mut bytes, &id.to_be_bytes());
+        }
+        blobs::push(&mut bytes, self.known.as_ref().map_or(&[], Region::as_bytes));
+        let (kind, body) = match &self.body {
+            Body::Raft(message) => (RAFT, message.write_to_bytes()?),
+            Body::AmIWanted => (AM_I_WANTED, Vec::new()),
+            Body::YouAreGone => (YOU_ARE_GONE, Vec::new()),
+            Body::Merged(target) => (MERGED, target.get().to_be_bytes().to_vec()),
+        };
+        blobs::push(&mut bytes, &[kind]);
+        blobs::push(&mut bytes, &body);
+        Ok((self.to.store_id, bytes))
+    }
+
+    /// # Errors
+    /// If these are not a letter's bytes.
+    pub(crate) fn decode(mut bytes: &[u8]) -> Done<Self> {
+        let mut id = || -> Done<u64> { Ok(u64::from_be_bytes(blobs::pop(&mut bytes)?.try_into()?)) };
+        let region = id()?.into();
+        let from = Peer::voter(id()?.into(), id()?.into());
+        let to = Peer::voter(id()?.into(), id()?.into());
+        let known = blobs::pop(&mut bytes)?;
+        let known = if known.is_empty() { None } else { Some(Region::from_bytes(known)?) };
+        let (kind, body) = (blobs::pop(&mut bytes)?, blobs::pop(&mut bytes)?);
+        let body = match kind {
+            [RAFT] => Body::Raft(Box::new(Message::parse_from_bytes(body)?)),
+            [AM_I_WANTED] => Body::AmIWanted,
+            [YOU_ARE_GONE] => Body::YouAreGone,
+            [MERGED] => Body::Merged(u64::from_be_bytes(body.try_into()?).into()),
+            _ => return Err("a letter of an unknown kind".into()),
+        };
+        Ok(Self { region, from, to, known, body })
     }
 
     fn kind(&self) -> MessageKind {
