@@ -86,7 +86,8 @@ fn second_start(path: &Path, child: &Region) -> Done {
 fn split_with_data(whole: &Region, pd: &EmbeddedPd) -> Done<HostEntry> {
     let new_peer_ids = vec![pd.alloc_id()?.into()];
     let request = SplitRequest { split_key: b"m".to_vec(), new_region_id: pd.alloc_id()?.into(), new_peer_ids };
-    let command = AdminCommand::BatchSplit(BatchSplit { requests: vec![request], right_derive: false });
+    let command =
+        AdminCommand::BatchSplit(BatchSplit { requests: vec![request], right_derive: false, shares_size: false });
     let request = AdminRequest { header: AdminHeader::new(whole.id(), whole.epoch()), command };
     let data = Data::with(|_, storage: &RocksStorage, batch| {
         put(storage, batch, ACCOUNTS, b"zoe", b"20")?;

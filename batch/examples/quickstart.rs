@@ -26,7 +26,8 @@ pub fn main() -> Result<(), Box<dyn Error>> {
     // A split, as it comes out of the region's Raft log. 6 is the first entry of a new region.
     let (child, peer) = (pd.alloc_id()?.into(), pd.alloc_id()?.into());
     let request = SplitRequest { split_key: b"m".to_vec(), new_region_id: child, new_peer_ids: vec![peer] };
-    let command = AdminCommand::BatchSplit(BatchSplit { requests: vec![request], right_derive: false });
+    let command =
+        AdminCommand::BatchSplit(BatchSplit { requests: vec![request], right_derive: false, shares_size: false });
     let request = AdminRequest { header: AdminHeader::new(whole.id(), whole.epoch()), command };
     let entry = Entry::admin(LogPosition { index: 6.into(), term: 6.into() }, request, "the split");
 

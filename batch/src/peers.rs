@@ -9,13 +9,23 @@
 //! - [`Peers::on_message`] says what becomes of a message from another store, and makes the peer that it is for.
 //! - [`Peers::accept_snapshot`] and what follows it initialize a peer, or replace what it knows.
 //! - [`Peers::destroy`] ends a peer that does not leave by its own log.
+//! - [`Peers::check_leader`] looks after peers without a leader, which may be stale.
+//! - [`Effect`]s say what is the host's to do, [`Effect::DeleteData`] among them: the data of keys that nobody owns any more.
+//!
+//! Calls about one region come from one thread at a time; the data of a snapshot may be ingested on another.
 
 mod create;
+mod data;
 mod destroy;
+mod effect;
+mod first_messages;
+mod ingestion;
+mod leaderless;
 mod notifier;
 mod ready;
 mod role;
 mod snapshot;
+mod stale_source;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -24,13 +34,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use regionmeta::{PeerId, Region, RegionId, Snapshot, View};
 
 pub use self::create::{CreateError, Message, MessageAction, MessageKind};
+pub use self::data::DataRange;
+use self::data::Deletions;
 pub use self::destroy::{DestroyError, Destroyed};
+pub use self::effect::Effect;
+use self::first_messages::FirstMessages;
+pub use self::ingestion::Finished;
+use self::ingestion::Ingestions;
+use self::leaderless::Leaderless;
+pub use self::leaderless::{LEADER_LOST, LEADER_MISSING};
 pub use self::notifier::{Notifier, Observer, PeerEvent};
-pub use self::ready::Effect;
 pub use self::role::Role;
 use self::role::Roles;
 use self::snapshot::Accepted;
 pub use self::snapshot::SnapshotError;
+use self::stale_source::StaleSources;
 use crate::storage::Storage;
 use crate::store::Store;
 
@@ -89,6 +107,26 @@ struct State {
     quiet_children: HashMap<RegionId, Vec<RegionId>>,
     /// Snapshots that are not persisted yet.
     accepted: Accepted,
+    /// Snapshots whose data is being ingested.
+    ingestions: Ingestions,
+    /// What messages have told of merges that this store has missed.
+    stale_sources: StaleSources,
+    /// Messages for peers that are about to come.
+    first_messages: FirstMessages,
+    leaderless: Leaderless,
+    /// Data that nobody owns, and that is not gone yet.
+    deletions: Deletions,
+}
+
+impl State {
+    /// A peer is gone, and with it everything that was kept of it.
+    fn forget(&mut self, region: RegionId, peer: PeerId) {
+        self.roles.forget(region, peer);
+        self.quiet_children.remove(&region);
+        self.stale_sources.forget(region, peer);
+        self.first_messages.forget(region, peer);
+        self.leaderless.forget(region);
+    }
 }
 
 impl<S: Storage> Peers<S> {
@@ -116,10 +154,14 @@ impl<S: Storage> Peers<S> {
 
     /// Says which role a peer has now. Whether that is news; `false` also if the peer is not here, or no longer.
     pub fn set_role(&self, region: RegionId, peer: PeerId, role: Role) -> bool {
-        let published = self.own_peer(&self.store.meta().snapshot(), region);
         let mut state = self.lock();
-        let known = published.or_else(|| state.uninitialized.get(&region).copied());
-        known == Some(peer) && state.roles.set(region, peer, role)
+        self.peer_id(&state, region) == Some(peer) && state.roles.set(region, peer, role)
+    }
+
+    /// The peer of a region. Who removes one forgets it under the same lock afterwards.
+    fn peer_id(&self, state: &State, region: RegionId) -> Option<PeerId> {
+        let published = self.own_peer(&self.store.meta().snapshot(), region);
+        published.or_else(|| state.uninitialized.get(&region).copied())
     }
 
     fn own_peer(&self, snapshot: &Snapshot, region: RegionId) -> Option<PeerId> {

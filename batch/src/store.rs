@@ -255,7 +255,7 @@ impl<S: Storage> Store<S> {
     }
 
     /// Takes in how much some regions hold, as their peers have measured it; see [`StoreMeta::report`].
-    pub fn report(&self, stats: impl IntoIterator<Item = (RegionId, Stats)>) -> Reported {
+    pub fn report<T: Into<Option<Stats>>>(&self, stats: impl IntoIterator<Item = (RegionId, T)>) -> Reported {
         self.writer.report(stats)
     }
 

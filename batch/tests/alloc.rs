@@ -81,7 +81,8 @@ fn filled(disk: &Rocks, regions: u64) -> Store<RocksStorage> {
         new_region_id: (1_000 + number).into(),
         new_peer_ids: vec![(1_000_000 + number).into()],
     };
-    let split = BatchSplit { requests: (0..regions - 1).map(request).collect(), right_derive: false };
+    let split =
+        BatchSplit { requests: (0..regions - 1).map(request).collect(), right_derive: false, shares_size: false };
     let mut batch = store.begin();
     let epoch = batch.region(FIRST).unwrap().epoch();
     batch.apply(FIRST, at(6), epoch, &regionmeta::AdminCommand::BatchSplit(split)).unwrap();

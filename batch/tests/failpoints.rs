@@ -123,7 +123,7 @@ fn case_command<S: Storage>(store: &Store<S>, case: &str) -> (RegionId, Option<A
         "write" => return (LEFT, None),
         "ChangePeer" => add_learner(learner(40, 3)),
         "Destroy" => remove(voter(3, 1)),
-        "Split" => AdminCommand::Split(Split { request: request(), right_derive: true }),
+        "Split" => AdminCommand::Split(Split { request: request(), right_derive: true, shares_size: false }),
         "CompactLog" => {
             let compact = LogPosition { index: 8.into(), term: 6.into() };
             AdminCommand::CompactLog(CompactLog { compact, voter_replicated_index: 9.into() })

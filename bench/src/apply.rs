@@ -147,7 +147,7 @@ impl Bed {
         while made < regions {
             let children = CHILDREN.min(regions - made);
             let requests = (made..made + children).map(|number| self.child(number)).collect();
-            let command = AdminCommand::BatchSplit(BatchSplit { requests, right_derive: true });
+            let command = AdminCommand::BatchSplit(BatchSplit { requests, right_derive: true, shares_size: false });
             let mut batch = self.store.begin();
             let epoch = batch.region(first).ok_or("no region")?.epoch();
             batch.apply(first, position(index), epoch, &command)?;

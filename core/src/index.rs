@@ -397,15 +397,18 @@ impl Next<'_> {
     }
 
     /// Takes in the stats of a region: whether they differ from what was known, or `None` if there is no such region.
-    pub(crate) fn report(&mut self, id: RegionId, stats: Stats) -> Option<bool> {
+    pub(crate) fn report(&mut self, id: RegionId, stats: Option<Stats>) -> Option<bool> {
         let (region, _) = self.trees.by_id.get(id)?;
         let before = self.trees.stats.get(id.get()).copied();
-        if before == Some(stats) {
+        if before == stats {
             return Some(false);
         }
-        let gain = Totals::of_region(Some(&stats)).minus(Totals::of_region(before.as_ref()));
+        let gain = Totals::of_region(stats.as_ref()).minus(Totals::of_region(before.as_ref()));
         self.trees.by_key.count(region.start_key(), gain, &mut self.editor);
-        self.trees.stats.insert(id.get(), stats);
+        match stats {
+            Some(stats) => self.trees.stats.insert(id.get(), stats),
+            None => self.trees.stats.remove(id.get()),
+        };
         Some(true)
     }
 }

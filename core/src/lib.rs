@@ -50,10 +50,10 @@
 //! let before = meta.snapshot();
 //! let entry = before.locate(b"m").ok_or("no region")?;
 //! let request = SplitRequest { split_key: b"m".to_vec(), new_region_id: 3.into(), new_peer_ids: vec![4.into()] };
-//! let command = AdminCommand::BatchSplit(BatchSplit { requests: vec![request], right_derive: true });
+//! let command = AdminCommand::BatchSplit(BatchSplit { requests: vec![request], right_derive: true, shares_size: false });
 //! let header = AdminHeader::new(1.into(), entry.region().epoch());
 //! let context = ApplyContext::new(store, LogPosition { index: 6.into(), term: 6.into() }, ApplyState::INITIAL);
-//! let Outcome::Split { regions, derived } = command.plan(&header, entry.region(), &context)? else {
+//! let Outcome::Split { regions, derived, .. } = command.plan(&header, entry.region(), &context)? else {
 //!     return Err("a split has one kind of outcome".into());
 //! };
 //!

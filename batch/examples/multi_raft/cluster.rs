@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crossbeam::channel::{self, Receiver, Sender};
 use regionmeta::{AdminCommand, AdminHeader, AdminRequest, LogIndex, Region, RegionEpoch, RegionId, StoreId};
@@ -17,7 +18,7 @@ use super::{CLUSTER, Done, data};
 const ROUNDS_MAX: usize = 500;
 
 pub(crate) struct Cluster {
-    pub(crate) pd: Box<dyn PdClient>,
+    pub(crate) pd: Arc<dyn PdClient>,
     directory: TempDir,
     /// Of each store its number, which names its directory.
     numbers: BTreeMap<StoreId, usize>,
@@ -38,7 +39,7 @@ impl Cluster {
     pub(crate) fn start(stores: usize) -> Done<Self> {
         let (post, letters) = channel::unbounded();
         let mut cluster = Self {
-            pd: Box::new(EmbeddedPd::new(CLUSTER)),
+            pd: Arc::new(EmbeddedPd::new(CLUSTER)),
             directory: TempDir::new()?,
             numbers: BTreeMap::new(),
             hosts: BTreeMap::new(),
@@ -53,7 +54,7 @@ impl Cluster {
     }
 
     fn open(&mut self, number: usize) -> Done {
-        let host = Host::open(&self.path(number), &*self.pd, self.post.clone())?;
+        let host = Host::open(&self.path(number), self.pd.clone(), self.post.clone())?;
         self.numbers.insert(host.id(), number);
         self.hosts.insert(host.id(), host);
         Ok(())
@@ -196,7 +197,7 @@ impl Cluster {
                 return Ok(());
             }
             for (to, letter) in letters {
-                self.carry(to, Letter::decode(&letter)?)?;
+                self.carry(to, &letter)?;
             }
         }
     }
@@ -210,13 +211,14 @@ impl Cluster {
         Ok(())
     }
 
-    fn carry(&mut self, to: StoreId, letter: Letter) -> Done {
+    fn carry(&mut self, to: StoreId, bytes: &[u8]) -> Done {
+        let letter = Letter::decode(bytes)?;
         let is_lost = |(region, store)| letter.region == region && [letter.from.store_id, to].contains(&store);
         if self.cut.is_some_and(is_lost) {
             return Ok(());
         }
         match self.hosts.get_mut(&to) {
-            Some(host) => host.receive(letter),
+            Some(host) => host.receive(bytes),
             None => Ok(()),
         }
     }

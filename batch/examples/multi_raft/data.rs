@@ -5,7 +5,6 @@ use std::ops::ControlFlow;
 
 use regionmeta::layout::{data_end_key, data_key};
 use regionmeta::{EndKey, KeyRange};
-use regionmeta_batch::Store;
 use regionmeta_batch::storage::{Durability, Family, RocksStorage, Storage};
 
 use super::Done;
@@ -39,16 +38,6 @@ pub(crate) fn replace(storage: &RocksStorage, range: KeyRange<'_>, with: &Pairs)
     Ok(storage.write(batch, Durability::Synced)?)
 }
 
-/// Deletes what no region of this store owns any more: a peer is gone, or a snapshot has made its region smaller. A crash may
-/// come before it, so a store also does this when it starts.
-pub(crate) fn drop_unowned(store: &Store<RocksStorage>, range: KeyRange<'_>) -> Done {
-    let (storage, regions) = (store.storage(), store.meta().snapshot());
-    let mut batch = storage.batch();
-    for (stored, _) in pairs(storage, range)? {
-        let key = regionmeta::layout::origin_key(&stored)?;
-        if regions.locate(key).is_none() {
-            storage.delete(&mut batch, Family::Default, &stored)?;
-        }
-    }
-    Ok(storage.write(batch, Durability::Buffered)?)
+pub(crate) fn delete(storage: &RocksStorage, range: KeyRange<'_>) -> Done {
+    replace(storage, range, &Pairs::new())
 }

@@ -1,11 +1,12 @@
 //! The pool's answers, and what follows from them: the library knows what a change means, the host does it.
 
-use regionmeta::{Outcome, RegionId};
-use regionmeta_batch::apply::{Answer, AnswerError, ExecResult};
+use regionmeta::{Region, RegionId};
+use regionmeta_batch::apply::{Answer, AnswerError};
 use regionmeta_batch::peers::Effect;
 
 use super::command::Tag;
 use super::host::Host;
+use super::wire::{Body, Letter};
 use super::{Done, data};
 
 impl Host {
@@ -15,7 +16,6 @@ impl Host {
             Ok(result) => {
                 let effects = self.peers.on_ready_result(region, position, &result)?;
                 self.follow(effects, tag.as_ref())?;
-                self.delete_data(&result)?;
             }
             // Raft is not told of a conf change that was refused.
             Err(AnswerError::EpochNotMatch { .. } | AnswerError::Refused(_)) => self.seen.refused += 1,
@@ -44,16 +44,26 @@ impl Host {
                     let raft = &mut self.node(region)?.raft.raft;
                     raft.become_follower(raft.term, 0);
                 }
-                Effect::Create { region, peer, campaign, .. } => {
-                    let peer = region.peers().find(|own| own.id == peer).ok_or("the region has no peer here")?;
-                    self.add(region.id(), peer)?;
-                    if campaign {
-                        self.campaign(region.id())?;
-                    }
+                Effect::Create { region, campaign, first_message, .. } => {
+                    self.create(&region, campaign)?;
+                    first_message.iter().try_for_each(|letter| self.receive(letter))?;
                 }
                 Effect::Campaign { region } if self.lacks_leader(region) => self.campaign(region)?,
                 Effect::Campaign { .. } => {}
                 Effect::Destroy { region, merged_into, .. } => self.forget(region, merged_into),
+                Effect::DeleteData { range } => {
+                    data::delete(self.store.storage(), range.as_range())?;
+                    self.peers.data_deleted(&range);
+                }
+                Effect::DestroyStale { region, peer } => {
+                    self.destroy(region, peer)?;
+                }
+                Effect::StopSource { region } => self.stop(region)?,
+                Effect::CheckStale { region } => self.ask_whether_wanted(&region)?,
+                Effect::AskPd { region, peer } => {
+                    let answer = self.pd.get_region_by_id(region)?;
+                    self.follow(self.peers.on_pd_region(region, peer, answer.as_ref()).into_iter().collect(), None)?;
+                }
                 Effect::CheckMerge { region } => {
                     self.merging.insert(region);
                     self.check_merge(region)?;
@@ -69,6 +79,12 @@ impl Host {
         Ok(())
     }
 
+    fn create(&mut self, region: &Region, campaign: bool) -> Done {
+        let peer = region.peer_on(self.id()).ok_or("the region has no peer here")?;
+        self.add(region.id(), peer)?;
+        if campaign { self.campaign(region.id()) } else { Ok(()) }
+    }
+
     /// The parent of a child may have changed its leader long after the split, when the child has one, or was merged.
     fn lacks_leader(&self, region: RegionId) -> bool {
         self.nodes.get(&region).is_some_and(|node| node.raft.raft.leader_id == 0)
@@ -78,18 +94,18 @@ impl Host {
     pub(super) fn forget(&mut self, region: RegionId, merged_into: Option<RegionId>) {
         self.nodes.remove(&region);
         self.merging.remove(&region);
-        self.merged.remove(&region);
+        self.applying.remove(&region);
         self.seen.destroyed.push((region, merged_into));
     }
 
-    /// The data of a peer that its group has removed belongs to nobody here. That of a merged region is the target's now.
-    fn delete_data(&self, result: &ExecResult) -> Done {
-        match result {
-            ExecResult::Admin { outcome: Outcome::Destroyed { tombstone, .. }, .. } => {
-                data::drop_unowned(&self.store, tombstone.range())
-            }
-            _ => Ok(()),
+    /// The others of a peer's group know whether it is still one of them.
+    fn ask_whether_wanted(&self, region: &Region) -> Done {
+        let from = region.peer_on(self.id()).ok_or("the region has no peer here")?;
+        for to in region.peers().filter(|to| *to != from) {
+            let (known, body) = (Some(region.clone()), Body::AmIWanted);
+            self.send(&Letter { region: region.id(), from, to, known, body })?;
         }
+        Ok(())
     }
 
     /// Where a heartbeat to PD goes out: of a region that this store leads, or has just split off one that it leads.

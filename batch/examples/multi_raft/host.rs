@@ -4,11 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender};
 use raft::StateRole;
-use regionmeta::{KeyRange, LogIndex, Peer, Region, RegionEpoch, RegionId, StoreId};
+use regionmeta::{LogIndex, Peer, Region, RegionEpoch, RegionId, StoreId};
 use regionmeta_batch::Store;
 use regionmeta_batch::pd::PdClient;
 use regionmeta_batch::peers::Peers;
@@ -17,16 +17,16 @@ use regionmeta_batch::storage::RocksStorage;
 use super::node::Node;
 use super::pool::{self, News, Pool};
 use super::wire::{Letter, Mail};
-use super::{Done, builder, data};
+use super::{Done, builder};
 
 /// Far more than the pool takes for anything: who waits for so long has found a bug.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A merge is looked after every so many ticks: the leader of its target may have changed, or not have heard.
-const MERGE_CHECK_TICKS: usize = 10;
+const MERGE_CHECK_TICKS: u32 = 10;
 
-/// Without a leader for so many ticks, a peer asks whether it is wanted. Servers wait for minutes.
-pub(super) const LEADERLESS_TICKS: usize = 60;
+/// How much time a tick is to peers without a leader. Servers have shorter ones, and longer stories.
+const TICK: Duration = Duration::from_secs(10);
 
 /// What the story asks about afterwards. It begins anew when the store does.
 #[derive(Default)]
@@ -46,6 +46,7 @@ pub(crate) struct Seen {
 /// Dropping it is what a crash is to the others: nothing is said any more, and nothing is closed or synced for that.
 pub(crate) struct Host {
     pub(crate) store: Arc<Store<RocksStorage>>,
+    pub(super) pd: Arc<dyn PdClient>,
     pub(super) peers: Peers<RocksStorage>,
     pub(super) pool: Pool,
     pub(super) news: Receiver<News>,
@@ -57,19 +58,19 @@ pub(crate) struct Host {
     pub(super) applying: BTreeSet<RegionId>,
     /// Sources that wait for their targets.
     pub(super) merging: BTreeSet<RegionId>,
-    /// Regions of this store of which others say that they were merged: into which.
-    pub(super) merged: BTreeMap<RegionId, RegionId>,
-    ticks: usize,
+    ticks: u32,
+    opened: Instant,
     pub(crate) seen: Seen,
 }
 
 impl Host {
     /// Opens the store; the first time it is bootstrapped. What a crash left half-done is finished before Raft hears of it.
-    pub(crate) fn open(path: &Path, pd: &dyn PdClient, post: Sender<Mail>) -> Done<Self> {
-        let store = Arc::new(builder().bootstrap(path, pd)?);
+    pub(crate) fn open(path: &Path, pd: Arc<dyn PdClient>, post: Sender<Mail>) -> Done<Self> {
+        let store = Arc::new(builder().bootstrap(path, &*pd)?);
         let peers = Peers::new(store.clone());
         let (pool, news) = pool::start(store.clone())?;
         let mut host = Self {
+            pd,
             peers,
             pool,
             news,
@@ -78,13 +79,13 @@ impl Host {
             nodes: BTreeMap::new(),
             applying: store.recovery().applying.iter().copied().collect(),
             merging: store.recovery().merging.iter().copied().collect(),
-            merged: BTreeMap::new(),
             ticks: 0,
+            opened: Instant::now(),
             seen: Seen::default(),
             store,
         };
         host.fill_in_snapshots()?;
-        data::drop_unowned(&host.store, KeyRange::ALL)?;
+        host.follow(host.peers.delete_unowned(), None)?;
         for (region, _) in host.regions() {
             let peer = region.peer_on(host.id()).ok_or("the region has no peer here")?;
             host.add(region.id(), peer)?;
@@ -130,13 +131,21 @@ impl Host {
         self.ticks += 1;
         self.fill_in_snapshots()?;
         for node in self.nodes.values_mut() {
-            node.tick();
+            node.raft.tick();
         }
-        self.ask_whether_wanted()?;
+        self.check_leaders()?;
         if self.ticks.is_multiple_of(MERGE_CHECK_TICKS) {
             self.check_merges()?;
         }
         Ok(())
+    }
+
+    /// A peer that has no leader for long may be gone in its group.
+    fn check_leaders(&mut self) -> Done {
+        let now = self.opened + TICK * self.ticks;
+        let checks =
+            self.nodes.iter().filter_map(|(region, node)| self.peers.check_leader(*region, node.leader(), now));
+        self.follow(checks.collect(), None)
     }
 
     /// Does what there is to do, until Raft has nothing ready and the pool owes no answer.

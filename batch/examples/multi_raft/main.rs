@@ -19,7 +19,7 @@
 //! A peer's configuration, its way to other stores and where it goes on after a restart come from the descriptor and the apply
 //! state; nothing else remembers them. Log and hard state are in the same RocksDB, under the library's keys.
 //!
-//! Left out: rollback of merges, witnesses, flashback, and checks whether a peer without a leader is still wanted.
+//! Left out: rollback of merges, witnesses and flashback.
 //!
 //! `cargo run --example multi_raft`
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use raft::eraftpb::{self, ConfState, Message};
 use raft::{Config, RawNode, Ready};
-use regionmeta::{Peer, Region, RegionId};
+use regionmeta::{Peer, PeerId, Region, RegionId};
 use regionmeta_batch::Store;
 use regionmeta_batch::apply::{Entry, Router};
 use regionmeta_batch::storage::RocksStorage;
@@ -24,8 +24,6 @@ pub(crate) struct Node {
     queue: VecDeque<Entry<RocksStorage, Tag>>,
     /// Entries that the pool has not answered.
     in_pool: usize,
-    /// How long it has had no leader.
-    pub(crate) leaderless_ticks: usize,
 }
 
 impl Node {
@@ -43,24 +41,13 @@ impl Node {
         };
         let silent = slog::Logger::root(slog::Discard, slog::o!());
         let raft = RawNode::new(&config, Log::open(store.clone(), region)?, &silent)?;
-        let mut node =
-            Self { raft, peer, addresses: BTreeMap::new(), queue: VecDeque::new(), in_pool: 0, leaderless_ticks: 0 };
+        let mut node = Self { raft, peer, addresses: BTreeMap::new(), queue: VecDeque::new(), in_pool: 0 };
         known.iter().for_each(|region| node.meet(region.peers()));
         Ok(node)
     }
 
     pub(crate) fn meet(&mut self, peers: impl IntoIterator<Item = Peer>) {
         self.addresses.extend(peers.into_iter().map(|peer| (peer.id.get(), peer)));
-    }
-
-    pub(crate) fn tick(&mut self) {
-        self.raft.tick();
-        self.leaderless_ticks = if self.raft.raft.leader_id == 0 { self.leaderless_ticks + 1 } else { 0 };
-    }
-
-    /// Everybody else of its group that it knows of.
-    pub(crate) fn others(&self) -> impl Iterator<Item = Peer> + '_ {
-        self.addresses.values().copied().filter(|peer| peer.id != self.peer.id)
     }
 
     pub(crate) fn address(&self, peer: u64) -> Option<Peer> {
@@ -81,6 +68,10 @@ impl Node {
         messages.extend(more.take_messages());
         committed.extend(more.take_committed_entries());
         Ok((messages, committed))
+    }
+
+    pub(crate) fn leader(&self) -> Option<PeerId> {
+        Some(self.raft.raft.leader_id).filter(|leader| *leader != 0).map(PeerId::new)
     }
 
     /// Whether the pool owes this peer nothing.

@@ -7,31 +7,29 @@ use regionmeta_batch::peers::{Destroyed, MessageAction};
 use regionmeta_batch::records;
 use regionmeta_batch::storage::Family;
 
-use super::host::{Host, LEADERLESS_TICKS};
+use super::host::Host;
 use super::node::Node;
 use super::wire::{Body, Letter};
-use super::{Done, data, snapshot};
+use super::{Done, snapshot};
 
 impl Host {
-    /// What is dropped here Raft sends again, if it is still needed.
-    pub(crate) fn receive(&mut self, letter: Letter) -> Done {
-        if let Body::Merged(target) = letter.body {
-            self.merged.insert(letter.region, target);
-            return Ok(());
-        }
-        match self.peers.on_message(&letter.about())? {
+    /// What is dropped here Raft sends again, if it is still needed. What is no letter is dropped for good.
+    pub(crate) fn receive(&mut self, bytes: &[u8]) -> Done {
+        let Ok(letter) = Letter::decode(bytes) else { return Ok(()) };
+        match self.peers.on_message(&letter.about(bytes))? {
             MessageAction::Deliver => self.deliver(letter),
-            MessageAction::Created => {
+            MessageAction::Created { stale } => {
+                self.follow(stale, None)?;
                 self.add(letter.region, letter.to)?;
                 self.deliver(letter)
             }
             MessageAction::Destroy { peer } => {
                 let ended = self.destroy(letter.region, peer)?;
                 // It may be for a later peer, which can come to be now.
-                if ended && letter.to.id > peer { self.receive(letter) } else { Ok(()) }
+                if ended && letter.to.id > peer { self.receive(bytes) } else { Ok(()) }
             }
             MessageAction::ReplyTombstone => self.reply(&letter, Body::YouAreGone),
-            MessageAction::ReplyMerged { target } => self.reply(&letter, Body::Merged(target.id())),
+            MessageAction::ReplyMerged { target } => self.reply(&letter, Body::Merged(target)),
             _ => Ok(()),
         }
     }
@@ -57,25 +55,23 @@ impl Host {
         let position = snapshot::position(message.get_snapshot());
         // Another store's bytes: what cannot be read is no snapshot.
         let Ok((descriptor, _)) = snapshot::unpack(region, &message.get_snapshot().data) else { return Ok(()) };
-        let going = self.merged_into(region);
-        if !self.is_idle(region) || !going.iter().all(|source| self.is_idle(*source)) {
+        let meta = self.store.meta().snapshot();
+        let overlapped: Vec<_> = meta.overlapping(descriptor.range()).map(Region::id).collect();
+        if !overlapped.iter().chain([&region]).all(|region| self.is_idle(*region)) {
             return Ok(());
         }
-        if self.peers.accept_snapshot(&descriptor, position, &going).is_err() {
-            return Ok(());
-        }
+        let committed = self.node(region)?.raft.raft.raft_log.committed;
+        let Ok(effects) = self.peers.accept_snapshot(&descriptor, position, committed.into()) else { return Ok(()) };
+        self.follow(effects, None)?;
         let node = self.node(region)?;
         node.raft.step(message)?;
         if node.raft.snap().is_none() {
             self.peers.give_up_snapshot(region);
+            for stopped in overlapped {
+                self.pool.router().add(stopped);
+            }
         }
         Ok(())
-    }
-
-    /// The regions of this store that may go for a snapshot of the region, because the others have merged them into it.
-    fn merged_into(&self, region: RegionId) -> Vec<RegionId> {
-        let sources = self.merged.iter().filter(|(_, target)| **target == region);
-        sources.map(|(source, _)| *source).collect()
     }
 
     fn is_idle(&self, region: RegionId) -> bool {
@@ -83,31 +79,15 @@ impl Host {
     }
 
     /// Ends a peer that does not leave by its own log. Whether it is gone now; if not, the sender will say so again.
-    fn destroy(&mut self, region: RegionId, peer: PeerId) -> Done<bool> {
-        if !self.is_idle(region) || self.applying.contains(&region) {
+    pub(super) fn destroy(&mut self, region: RegionId, peer: PeerId) -> Done<bool> {
+        if !self.is_idle(region) {
             return Ok(false);
         }
         self.stop(region)?;
-        let Destroyed::Buried(tombstone) = self.peers.destroy(region, peer)? else { return Ok(false) };
-        self.nodes.remove(&region);
-        self.seen.destroyed.push((region, None));
-        data::drop_unowned(&self.store, tombstone.range())?;
+        let Destroyed::Buried { effects, .. } = self.peers.destroy(region, peer)? else { return Ok(false) };
+        self.forget(region, None);
+        self.follow(effects, None)?;
         Ok(true)
-    }
-
-    /// Asks on behalf of peers that have had no leader for long. A group that is there ignores it; where a peer's region is gone,
-    /// the library knows what became of it.
-    pub(super) fn ask_whether_wanted(&mut self) -> Done {
-        for (region, node) in &self.nodes {
-            if node.leaderless_ticks % LEADERLESS_TICKS != LEADERLESS_TICKS - 1 {
-                continue;
-            }
-            for to in node.others() {
-                let (region, known, body) = (*region, self.region(*region), Body::AmIWanted);
-                self.send(&Letter { region, from: node.peer, to, known, body })?;
-            }
-        }
-        Ok(())
     }
 
     fn reply(&self, letter: &Letter, body: Body) -> Done {

@@ -31,8 +31,8 @@ pub(crate) enum Body {
     AmIWanted,
     /// The receiver is a peer no longer.
     YouAreGone,
-    /// The receiver's region was merged into this one.
-    Merged(RegionId),
+    /// The receiver's region was merged into this one, as it was then.
+    Merged(Region),
 }
 
 const RAFT: u8 = 0;
@@ -41,8 +41,8 @@ const YOU_ARE_GONE: u8 = 2;
 const MERGED: u8 = 3;
 
 impl Letter {
-    /// What the library has to know, to say what becomes of it.
-    pub(crate) fn about(&self) -> peers::Message<'_> {
+    /// What the library has to know, to say what becomes of it. It keeps the bytes of a letter whose receiver is about to come.
+    pub(crate) fn about<'a>(&'a self, bytes: &'a [u8]) -> peers::Message<'a> {
         peers::Message {
             region: self.region,
             from: self.from,
@@ -51,6 +51,8 @@ impl Letter {
             range: self.known.as_ref().map(Region::range),
             kind: self.kind(),
             is_first: self.is_first(),
+            payload: bytes,
+            merge_target: if let Body::Merged(target) = &self.body { Some(target) } else { None },
         }
     }
 
@@ -65,7 +67,7 @@ impl Letter {
             Body::Raft(message) => (RAFT, message.write_to_bytes()?),
             Body::AmIWanted => (AM_I_WANTED, Vec::new()),
             Body::YouAreGone => (YOU_ARE_GONE, Vec::new()),
-            Body::Merged(target) => (MERGED, target.get().to_be_bytes().to_vec()),
+            Body::Merged(target) => (MERGED, target.as_bytes().to_vec()),
         };
         blobs::push(&mut bytes, &[kind]);
         blobs::push(&mut bytes, &body);
@@ -86,7 +88,7 @@ impl Letter {
             [RAFT] => Body::Raft(Box::new(Message::parse_from_bytes(body)?)),
             [AM_I_WANTED] => Body::AmIWanted,
             [YOU_ARE_GONE] => Body::YouAreGone,
-            [MERGED] => Body::Merged(u64::from_be_bytes(body.try_into()?).into()),
+            [MERGED] => Body::Merged(Region::from_bytes(body)?),
             _ => return Err("a letter of an unknown kind".into()),
         };
         Ok(Self { region, from, to, known, body })

@@ -1,7 +1,7 @@
 //! What the host hears: answers to its entries, and the [`ApplyHost`] that takes them.
 
 use crossbeam::channel::Sender;
-use regionmeta::{AdminError, AdminKind, CommitMerge, LogPosition, Outcome, Region, RegionEpoch, RegionId};
+use regionmeta::{AdminError, AdminKind, CommitMerge, LogPosition, Outcome, Peer, Region, RegionEpoch, RegionId};
 
 use super::batch::{ApplyError, Committed};
 use crate::poison::Poisoned;
@@ -19,6 +19,11 @@ pub enum ExecResult {
         kind: AdminKind,
         /// What it made of the region.
         outcome: Outcome,
+    },
+    /// The leadership is to be handed over: no metadata changes.
+    TransferLeader {
+        /// To one of these.
+        transferees: Vec<Peer>,
     },
 }
 

@@ -431,9 +431,9 @@ impl<'a, S: Storage> ApplyBatch<'a, S> {
                 self.remove(tombstone, Removal::Destroyed, Some(peer))?;
                 Ok(outcome)
             }
-            Outcome::Split { regions, derived } => {
-                let regions = self.split(regions, derived)?;
-                Ok(Outcome::Split { regions, derived })
+            Outcome::Split { regions, derived, shares_size, .. } => {
+                let (regions, skipped) = self.split(regions, derived)?;
+                Ok(Outcome::Split { regions, derived, skipped, shares_size })
             }
             Outcome::Merged { ref target, ref source, source_peer } => {
                 // The source first: it may be in another batch, and then nothing of the entry counts.
@@ -477,7 +477,8 @@ impl<'a, S: Storage> ApplyBatch<'a, S> {
     }
 
     /// The derived region changes in every case; a child only comes to be where no peer of it was before.
-    fn split(&mut self, regions: Vec<Region>, derived: RegionId) -> Result<Vec<Region>, ApplyError> {
+    /// What was made, and what was left alone.
+    fn split(&mut self, regions: Vec<Region>, derived: RegionId) -> Result<(Vec<Region>, Vec<Region>), ApplyError> {
         let mut made = Vec::with_capacity(regions.len());
         let mut skipped = Vec::new();
         for region in regions {
@@ -497,8 +498,8 @@ impl<'a, S: Storage> ApplyBatch<'a, S> {
                 }
             }
         }
-        self.skipped.extend(skipped);
-        Ok(made)
+        self.skipped.extend(skipped.iter().cloned());
+        Ok((made, skipped))
     }
 
     /// Whether a child comes to be here: not in this batch yet, without a record, be it a tombstone, and reserved by nobody

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use regionmeta::{AdminKind, AdminRequest, Outcome, RegionId};
+use regionmeta::{AdminCommand, AdminKind, AdminRequest, Outcome, RegionId};
 
 use super::answer::{AnswerError, ApplyHost, ExecResult};
 use super::batch::ApplyError;
@@ -123,7 +123,12 @@ impl<'r, 's, S: Storage, H: ApplyHost<S>> Applier<'r, 's, S, H> {
             Work::Admin(request) => {
                 let AdminRequest { header, command } = &**request;
                 let outcome = batch.execute(region, entry.position, header, command)?;
-                Ok(ExecResult::Admin { kind: command.kind(), outcome })
+                Ok(match command {
+                    AdminCommand::TransferLeader(transfer) => {
+                        ExecResult::TransferLeader { transferees: transfer.transferees.clone() }
+                    }
+                    command => ExecResult::Admin { kind: command.kind(), outcome },
+                })
             }
         }
     }

@@ -3,7 +3,8 @@
 use regionmeta::layout::region_state_key;
 use regionmeta::{ChildReservation, KeyRange, PeerId, PeerState, Region, RegionEpoch, RegionId};
 
-use super::Peers;
+use super::stale_source::MergedInto;
+use super::{Effect, Peers};
 use crate::poison::Poisoned;
 use crate::records::{self, ReadError};
 use crate::storage::{Family, Storage, StorageError};
@@ -40,6 +41,10 @@ pub struct Message<'a> {
     pub kind: MessageKind,
     /// Whether it can only be the first of its group: a vote of term 6, or an append whose first entry is empty and has index 6.
     pub is_first: bool,
+    /// The message itself. It is not looked at; if it has to wait for its peer, it comes back with [`Effect::Create`].
+    pub payload: &'a [u8],
+    /// The group says that the receiver's region was merged into this one, as it was then.
+    pub merge_target: Option<&'a Region>,
 }
 
 /// What is to be done with a message.
@@ -49,11 +54,14 @@ pub enum MessageAction {
     /// Give it to the peer that it is for.
     Deliver,
     /// An uninitialized peer was made: build its Raft group, then give it the message.
-    Created,
+    Created {
+        /// Stale sources of earlier merges that have keys of the new peer's, to be destroyed.
+        stale: Vec<Effect>,
+    },
     /// Drop it.
     Drop,
-    /// The peer is about to come by a split. Keep the message, if few are kept, and give it to that peer; or drop it.
-    Keep,
+    /// The peer is about to come by a split, and gets the message then. Nothing is to be done.
+    Kept,
     /// Drop it, and tell the sender that its peer is gone.
     ReplyTombstone,
     /// Drop it, and tell the sender who the members were when this store's peer was destroyed.
@@ -66,8 +74,8 @@ pub enum MessageAction {
         /// The target, as it was then.
         target: Region,
     },
-    /// The store's own peer is an earlier one, or the group says that it is gone: [destroy](Peers::destroy) it. Then look at the
-    /// message again, if it is for a later peer.
+    /// The store's own peer is an earlier one, the group says that it is gone, or it is the source of a merge that is over:
+    /// [destroy](Peers::destroy) it. Then look at the message again, if it is for a later peer.
     Destroy {
         /// The peer to destroy.
         peer: PeerId,
@@ -85,6 +93,16 @@ pub enum MessageAction {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CreateError {
+    /// Messages contradict each other about the target of a merge; the first one counts.
+    #[error("region {source_region} was merged into {known:?} (region, version), and now a message says {told:?}")]
+    OtherMergeTarget {
+        /// The source.
+        source_region: RegionId,
+        /// The target and its version that were told first.
+        known: (RegionId, u64),
+        /// Those that were told now.
+        told: (RegionId, u64),
+    },
     /// The region's record.
     #[error(transparent)]
     Record(#[from] ReadError),
@@ -107,6 +125,9 @@ impl<S: Storage> Peers<S> {
         if message.to.store_id != self.store().ident().store_id {
             return Ok(MessageAction::Drop);
         }
+        if let Some(target) = message.merge_target {
+            return self.on_merged_elsewhere(message.region, message.to.id, target);
+        }
         if let Some(action) = self.for_a_peer_that_is_here(message) {
             return Ok(action);
         }
@@ -119,8 +140,19 @@ impl<S: Storage> Peers<S> {
                 Some(action) => Ok(action),
                 None => self.create(message, Some(&record)),
             },
-            Some(_) if message.is_first => Ok(MessageAction::Keep),
-            Some(_) => Ok(MessageAction::Drop),
+            Some(_) => Ok(self.keep(message)),
+        }
+    }
+
+    /// The peer is being made. Once it is published nobody looks for kept messages any more, so that is asked under the lock
+    /// under which they are taken out.
+    fn keep(&self, message: &Message<'_>) -> MessageAction {
+        let (region, to) = (message.region, message.to.id);
+        let mut state = self.lock();
+        match self.peer_id(&state, region) {
+            Some(peer) if peer == to => MessageAction::Deliver,
+            None if message.is_first && state.first_messages.keep(region, to, message.payload) => MessageAction::Kept,
+            _ => MessageAction::Drop,
         }
     }
 
@@ -176,11 +208,12 @@ impl<S: Storage> Peers<S> {
         let mut creating = self.store().creating().lock();
         let record = self.record(region)?;
         if creating.contains_key(&region) || record.as_ref() != tombstone {
-            return Ok(if message.is_first { MessageAction::Keep } else { MessageAction::Drop });
+            return Ok(self.keep(message));
         }
-        if let Some(overlaps) = self.overlapped(message) {
-            return Ok(overlaps);
-        }
+        let stale = match self.stale_in(message) {
+            Ok(stale) => stale,
+            Err(overlaps) => return Ok(overlaps),
+        };
         // Somebody else was faster: the same message came twice.
         if self.peer(region).is_some() {
             return Ok(MessageAction::Deliver);
@@ -191,18 +224,35 @@ impl<S: Storage> Peers<S> {
                 creating.insert(region, ChildReservation { peer: message.to.id, by_split: false });
             }
         }
-        self.lock().uninitialized.insert(region, message.to.id);
-        Ok(MessageAction::Created)
+        let mut state = self.lock();
+        state.first_messages.forget(region, message.to.id);
+        state.uninitialized.insert(region, message.to.id);
+        Ok(MessageAction::Created { stale })
     }
 
-    fn overlapped(&self, message: &Message<'_>) -> Option<MessageAction> {
+    /// The regions that have keys of the new peer's: all of them have to be stale sources, which earlier peers of the new
+    /// one's region were to take over.
+    fn stale_in(&self, message: &Message<'_>) -> Result<Vec<Effect>, MessageAction> {
+        let state = self.lock();
         let snapshot = self.store().meta().snapshot();
-        let region = snapshot.overlapping(message.range?).next()?.clone();
-        let is_behind = region.epoch().version < message.epoch.version;
-        Some(MessageAction::Overlaps { region, is_behind })
+        let (target, peer, version) = (message.region, message.to.id, message.epoch.version);
+        let mut stale = Vec::new();
+        for region in message.range.into_iter().flat_map(|range| snapshot.overlapping(range)) {
+            let merged_into = state.stale_sources.may_go(region.id(), target, peer, version);
+            match (merged_into, self.peer_here(region)) {
+                (Some(MergedInto::EarlierPeer), Some(peer)) => {
+                    stale.push(Effect::DestroyStale { region: region.id(), peer });
+                }
+                _ => {
+                    let is_behind = region.epoch().version < version;
+                    return Err(MessageAction::Overlaps { region: region.clone(), is_behind });
+                }
+            }
+        }
+        Ok(stale)
     }
 
-    fn record(&self, region: RegionId) -> Result<Option<Region>, ReadError> {
+    pub(super) fn record(&self, region: RegionId) -> Result<Option<Region>, ReadError> {
         records::read(self.store().storage(), Family::Raft, &region_state_key(region))
     }
 }

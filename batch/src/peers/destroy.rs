@@ -3,7 +3,7 @@
 use regionmeta::layout::{apply_state_key, region_state_key};
 use regionmeta::{KeyRange, PeerId, PeerState, Region, RegionDraft, RegionEpoch, RegionError, RegionId};
 
-use super::Peers;
+use super::{Effect, Peers};
 use crate::apply::{ApplyError, CommitError};
 use crate::creating::Reserved;
 use crate::poison::Poisoned;
@@ -19,6 +19,8 @@ pub enum DestroyError {
     NotHere { region: RegionId, peer: PeerId, own: Option<PeerId> },
     #[error("region {region} is to go with the snapshot of region {taker}, which is not persisted yet")]
     GoesWithSnapshot { region: RegionId, taker: RegionId },
+    #[error("region {region} has accepted a snapshot that other regions go with: persist it or give it up first")]
+    TakesOthers { region: RegionId },
     #[error(transparent)]
     Apply(#[from] ApplyError),
     #[error(transparent)]
@@ -38,47 +40,68 @@ pub enum DestroyError {
 #[must_use]
 pub enum Destroyed {
     /// It is gone, and its tombstone is durable.
-    Buried(Region),
+    Buried {
+        /// The tombstone.
+        tombstone: Region,
+        /// What the host has to do: delete its data.
+        effects: Vec<Effect>,
+    },
     /// A split, or a snapshot, is putting an initialized peer of the same id in its place: nothing was written.
     Replaced,
+    /// The data of its snapshot is coming in: [`finish_snapshot`](Peers::finish_snapshot) destroys it.
+    Later,
 }
 
 impl<S: Storage> Peers<S> {
     /// Destroys a peer. Its tombstone, with the epoch and the peer that were known last, is durable and its removal published
-    /// when this returns; its Raft records are gone. The data of its range is the host's to delete.
+    /// when this returns; its Raft records are gone, and a snapshot that it had accepted keeps no range any more. One that was
+    /// persisted, and whose data nobody has begun to ingest, is cancelled by it.
     ///
     /// An initialized peer must have been [stopped](crate::apply::Router::stop) before. Two synced writes.
     ///
     /// # Errors
     /// [`DestroyError`]; after a failed write the store is poisoned.
     pub fn destroy(&self, region: RegionId, peer: PeerId) -> Result<Destroyed, DestroyError> {
-        let state = self.lock();
+        let mut state = self.lock();
         let waits = state.uninitialized.get(&region) == Some(&peer);
         if let Some(taker) = state.accepted.taker_of(region) {
             return Err(DestroyError::GoesWithSnapshot { region, taker });
         }
-        drop(state);
-        let destroyed = if waits { self.destroy_uninitialized(region, peer)? } else { self.bury(region, peer)? };
-        if let Destroyed::Buried(_) = destroyed {
-            self.lock().accepted.forget(region);
-            self.clean(region, peer)?;
+        if state.accepted.takes_others(region) {
+            return Err(DestroyError::TakesOthers { region });
         }
-        Ok(destroyed)
+        let own = self.peer_id(&state, region);
+        if !waits && own == Some(peer) && !state.ingestions.cancel(region, peer) {
+            return Ok(Destroyed::Later);
+        }
+        drop(state);
+        let tombstone =
+            if waits { self.destroy_uninitialized(region, peer) } else { self.bury(region, peer).map(Some) };
+        self.lock().ingestions.cancelled(region);
+        let Some(tombstone) = tombstone? else { return Ok(Destroyed::Replaced) };
+        self.lock().accepted.forget(region);
+        self.clean(region, peer)?;
+        // Who waited for a first snapshot has no data.
+        let range = (!waits).then(|| tombstone.range());
+        let effects = self.delete_data(range);
+        Ok(Destroyed::Buried { tombstone, effects })
     }
 
-    fn bury(&self, region: RegionId, peer: PeerId) -> Result<Destroyed, DestroyError> {
+    fn bury(&self, region: RegionId, peer: PeerId) -> Result<Region, DestroyError> {
         let mut batch = self.store().begin();
         let tombstone = batch.destroy(region, peer)?;
         batch.commit()?;
-        Ok(Destroyed::Buried(tombstone))
+        Ok(tombstone)
     }
 
     /// tikv#13311: no split may slip in between the decision and the tombstone, so both are made under the lock of the
     /// reservations.
-    fn destroy_uninitialized(&self, region: RegionId, peer: PeerId) -> Result<Destroyed, DestroyError> {
+    ///
+    /// `None` if the peer is being replaced.
+    fn destroy_uninitialized(&self, region: RegionId, peer: PeerId) -> Result<Option<Region>, DestroyError> {
         let mut creating = self.store().creating().lock();
         if self.is_replaced(&creating, region) {
-            return Ok(Destroyed::Replaced);
+            return Ok(None);
         }
         if self.lock().uninitialized.get(&region) != Some(&peer) {
             return Err(DestroyError::NotHere { region, peer, own: None });
@@ -87,7 +110,7 @@ impl<S: Storage> Peers<S> {
         self.store().writer().bury(region, peer);
         creating.remove(&region);
         self.lock().uninitialized.remove(&region);
-        Ok(Destroyed::Buried(tombstone))
+        Ok(Some(tombstone))
     }
 
     fn is_replaced(&self, creating: &Reserved, region: RegionId) -> bool {

@@ -5,79 +5,9 @@
 
 use regionmeta::{AdminKind, LogPosition, Outcome, PeerId, PeerRole, Reason, Region, RegionId, Stats};
 
-use super::Peers;
+use super::{Effect, Peers};
 use crate::apply::ExecResult;
 use crate::storage::{Storage, StorageError};
-
-/// Something that the host has to do.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub enum Effect {
-    /// Give the Raft group its new members, unless a snapshot that Raft took in has had the entry already.
-    ChangeMembers {
-        /// The region with its members.
-        region: Region,
-        /// The entry.
-        entry: LogPosition,
-    },
-    /// The leader votes no longer: Raft has to become a follower. Its role is a follower's already.
-    StepDown {
-        /// Its region.
-        region: RegionId,
-    },
-    /// A split has made a peer: build its Raft group from its records.
-    Create {
-        /// Its region.
-        region: Region,
-        /// The peer.
-        peer: PeerId,
-        /// An uninitialized peer of the same id, made by a message, has been waiting: put it away first.
-        replaces: bool,
-        /// The parent leads: the child asks for votes at once, since the others wait for it.
-        campaign: bool,
-    },
-    /// The parent of this region has come to lead, and none of its children may have a leader: ask for votes.
-    Campaign {
-        /// The child.
-        region: RegionId,
-    },
-    /// A peer is gone, and its records too. Put its Raft group away.
-    Destroy {
-        /// Its region.
-        region: RegionId,
-        /// The peer.
-        peer: PeerId,
-        /// Who owns its data now; `None` if the data is to be deleted.
-        merged_into: Option<RegionId>,
-    },
-    /// See whether the target of the merge may go on, now and every few seconds.
-    CheckMerge {
-        /// The source.
-        region: RegionId,
-    },
-    /// The merge was given up: stop looking.
-    ForgetMerge {
-        /// The source.
-        region: RegionId,
-    },
-    /// Witness flags changed: set the election priority, and ask for data if this peer waits for it.
-    SwitchWitness {
-        /// The region.
-        region: Region,
-    },
-    /// The log up to this entry may be deleted.
-    CompactLog {
-        /// The region.
-        region: RegionId,
-        /// The last entry that goes.
-        truncated: LogPosition,
-    },
-    /// Tell PD of this region at once. Only of regions that this store leads, or whose parent it leads.
-    Heartbeat {
-        /// The region.
-        region: RegionId,
-    },
-}
 
 impl<S: Storage> Peers<S> {
     /// Takes in what an entry of a region has done, before anything newer of that region is served. Call it for each answer,
@@ -92,14 +22,27 @@ impl<S: Storage> Peers<S> {
         entry: LogPosition,
         result: &ExecResult,
     ) -> Result<Vec<Effect>, StorageError> {
-        let ExecResult::Admin { kind, outcome } = result else { return Ok(Vec::new()) };
+        let (kind, outcome) = match result {
+            ExecResult::Admin { kind, outcome } => (kind, outcome),
+            ExecResult::TransferLeader { transferees } => {
+                return Ok(vec![Effect::TransferLeader { region, transferees: transferees.clone() }]);
+            }
+            ExecResult::Written => return Ok(Vec::new()),
+        };
         match outcome {
             Outcome::Changed { region, reason } => Ok(self.changed(region, entry, *reason)),
-            Outcome::Destroyed { peer, .. } => {
+            Outcome::Destroyed { peer, tombstone } => {
                 self.clean(region, *peer)?;
-                Ok(vec![Effect::Destroy { region, peer: *peer, merged_into: None }])
+                let mut effects = vec![Effect::Destroy { region, peer: *peer, merged_into: None }];
+                effects.extend(self.delete_data([tombstone.range()]));
+                Ok(effects)
             }
-            Outcome::Split { regions, derived } => Ok(self.split(regions, *derived)),
+            Outcome::Split { regions, derived, skipped, shares_size } => {
+                let mut effects = self.split(regions, *derived);
+                self.share_size(regions, *derived, *shares_size);
+                effects.extend(self.delete_data(skipped.iter().map(Region::range)));
+                Ok(effects)
+            }
             Outcome::Merged { target, source, source_peer } => self.merged(target, source, *source_peer),
             Outcome::LogTruncated { truncated } if *kind == AdminKind::CompactLog => {
                 Ok(vec![Effect::CompactLog { region, truncated: *truncated }])
@@ -113,7 +56,10 @@ impl<S: Storage> Peers<S> {
     #[must_use]
     pub fn on_leader(&self, region: RegionId, leader: PeerId) -> Vec<Effect> {
         let own = self.own_peer(&self.store().meta().snapshot(), region);
-        let children = self.lock().quiet_children.remove(&region).unwrap_or_default();
+        let mut state = self.lock();
+        state.leaderless.forget(region);
+        let children = state.quiet_children.remove(&region).unwrap_or_default();
+        drop(state);
         match own == Some(leader) {
             true => children.into_iter().map(|region| Effect::Campaign { region }).collect(),
             false => Vec::new(),
@@ -155,24 +101,24 @@ impl<S: Storage> Peers<S> {
         for region in regions.iter().filter(|region| region.id() != derived) {
             let Some(peer) = self.peer_here(region) else { continue };
             let replaces = state.uninitialized.remove(&region.id()).is_some();
-            effects.push(Effect::Create { region: region.clone(), peer, replaces, campaign: leads });
+            let first_message = state.first_messages.take(region.id(), peer);
+            effects.push(Effect::Create { region: region.clone(), peer, replaces, campaign: leads, first_message });
             if !leads {
                 state.quiet_children.entry(derived).or_default().push(region.id());
             }
         }
         drop(state);
-        self.share_size(regions, derived);
         if leads {
             effects.extend(regions.iter().map(|region| Effect::Heartbeat { region: region.id() }));
         }
         effects
     }
 
-    /// Nobody has measured the parts yet: each is taken for an equal part of what the parent was.
-    fn share_size(&self, regions: &[Region], derived: RegionId) {
-        let Some(whole) = self.store().meta().snapshot().stats(derived) else { return };
+    /// Nobody has measured the parts yet: each is taken for an equal part of what the parent was, or for unknown.
+    fn share_size(&self, regions: &[Region], derived: RegionId, shares_size: bool) {
+        let whole = self.store().meta().snapshot().stats(derived).filter(|_| shares_size);
         let parts = u64::try_from(regions.len()).unwrap_or(u64::MAX).max(1);
-        let part = Stats { size_bytes: whole.size_bytes / parts, keys: whole.keys / parts };
+        let part = whole.map(|whole| Stats { size_bytes: whole.size_bytes / parts, keys: whole.keys / parts });
         self.store().report(regions.iter().map(|region| (region.id(), part)));
     }
 
@@ -192,10 +138,7 @@ impl<S: Storage> Peers<S> {
 
     /// The tombstone is written and published: what Raft knew goes now, and not at the next start.
     pub(super) fn clean(&self, region: RegionId, peer: PeerId) -> Result<(), StorageError> {
-        let mut state = self.lock();
-        state.roles.forget(region, peer);
-        state.quiet_children.remove(&region);
-        drop(state);
+        self.lock().forget(region, peer);
         // A later peer may be there already, and then it has cleaned up before it began, and what is there is its own.
         let creating = self.store().creating().lock();
         if self.peer(region).is_some_and(|later| later.peer_id != peer) {

@@ -217,7 +217,7 @@ fn a_destroyed_peer_leaves_a_tombstone_and_never_comes_back(disk: &impl Disk) {
 fn split_beside_child<S: Storage>(store: &Store<S>, entry: u64, key: &str, before: RegionEpoch) {
     let mut batch = store.begin();
     let outcome = batch.apply(FIRST, at(entry), before, &split(key, 10, &[50])).unwrap();
-    let Outcome::Split { regions, derived } = outcome else { panic!("{outcome:?}") };
+    let Outcome::Split { regions, derived, .. } = outcome else { panic!("{outcome:?}") };
     assert_eq!((regions.len(), regions[0].id(), derived), (1, FIRST, FIRST));
     batch.commit().unwrap();
     let derived = find(store, FIRST).unwrap();

@@ -160,7 +160,7 @@ pub(crate) fn at(index: u64) -> LogPosition {
 pub(crate) fn split(key: &str, child: u64, peers: &[u64]) -> AdminCommand {
     let new_peer_ids = peers.iter().map(|&id| id.into()).collect();
     let request = SplitRequest { split_key: key.into(), new_region_id: child.into(), new_peer_ids };
-    AdminCommand::BatchSplit(BatchSplit { requests: vec![request], right_derive: false })
+    AdminCommand::BatchSplit(BatchSplit { requests: vec![request], right_derive: false, shares_size: false })
 }
 
 pub(crate) fn change(kind: ChangeKind, peer: Peer) -> AdminCommand {

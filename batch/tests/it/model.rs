@@ -193,7 +193,7 @@ impl Generator<'_> {
             SplitRequest { split_key, new_region_id, new_peer_ids }
         });
         let requests = requests.collect();
-        AdminCommand::BatchSplit(BatchSplit { requests, right_derive: self.rng.bool() })
+        AdminCommand::BatchSplit(BatchSplit { requests, right_derive: self.rng.bool(), shares_size: false })
     }
 
     fn change(&mut self, region: &ModelRegion) -> AdminCommand {

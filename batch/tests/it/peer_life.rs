@@ -32,13 +32,14 @@ on_each_storage!(
 
 const FIRST: RegionId = RegionId::new(2);
 const OTHER: RegionId = RegionId::new(50);
+pub(crate) const CREATED: MessageAction = MessageAction::Created { stale: Vec::new() };
 
-fn admin(kind: AdminKind, outcome: Outcome) -> ExecResult {
+pub(crate) fn admin(kind: AdminKind, outcome: Outcome) -> ExecResult {
     ExecResult::Admin { kind, outcome }
 }
 
 /// Applies the next entry of a region, and has its peer hear of it.
-fn ready<S: Storage>(peers: &Peers<S>, region: RegionId, command: &AdminCommand) -> Vec<Effect> {
+pub(crate) fn ready<S: Storage>(peers: &Peers<S>, region: RegionId, command: &AdminCommand) -> Vec<Effect> {
     let store = peers.store();
     let epoch = current(store, region).unwrap().epoch();
     let entry = at(store.apply_state(region).applied_index.get() + 1);
@@ -48,16 +49,44 @@ fn ready<S: Storage>(peers: &Peers<S>, region: RegionId, command: &AdminCommand)
     peers.on_ready_result(region, entry, &admin(AdminKind::Split, outcome)).unwrap()
 }
 
-fn own<S: Storage>(peers: &Peers<S>, region: RegionId) -> PeerId {
+pub(crate) fn own<S: Storage>(peers: &Peers<S>, region: RegionId) -> PeerId {
     peers.peer(region).unwrap().peer_id
 }
 
-fn record<S: Storage>(store: &Store<S>, region: RegionId) -> Option<Region> {
+/// Destroys the store's peer of a region, and deletes its data.
+pub(crate) fn bury<S: Storage>(peers: &Peers<S>, region: RegionId) -> Region {
+    let buried = peers.destroy(region, own(peers, region)).unwrap();
+    let Destroyed::Buried { tombstone, effects } = buried else { panic!("{buried:?}") };
+    confirm(peers, &effects);
+    tombstone
+}
+
+/// Says that the data that is to be deleted is gone.
+pub(crate) fn confirm<S: Storage>(peers: &Peers<S>, effects: &[Effect]) {
+    for effect in effects {
+        if let Effect::DeleteData { range } = effect {
+            peers.data_deleted(range);
+        }
+    }
+}
+
+pub(crate) fn delete(start: &str, end: &str) -> Effect {
+    Effect::DeleteData { range: KeyRange::from_wire(start.as_bytes(), end.as_bytes()).into() }
+}
+
+/// The same split, whose parts share the parent's size.
+fn sharing(mut command: AdminCommand) -> AdminCommand {
+    let AdminCommand::BatchSplit(split) = &mut command else { panic!("{command:?}") };
+    split.shares_size = true;
+    command
+}
+
+pub(crate) fn record<S: Storage>(store: &Store<S>, region: RegionId) -> Option<Region> {
     records::read(store.storage(), Family::Raft, &region_state_key(region)).unwrap()
 }
 
 /// A vote for the peer of `region` that has this id, from peer 7 on store 7.
-fn vote<S: Storage>(store: &Store<S>, region: RegionId, to: u64, epoch: RegionEpoch) -> Message<'static> {
+pub(crate) fn vote<S: Storage>(store: &Store<S>, region: RegionId, to: u64, epoch: RegionEpoch) -> Message<'static> {
     Message {
         region,
         from: voter(7, 7),
@@ -66,6 +95,8 @@ fn vote<S: Storage>(store: &Store<S>, region: RegionId, to: u64, epoch: RegionEp
         range: None,
         kind: MessageKind::Vote,
         is_first: false,
+        payload: &[],
+        merge_target: None,
     }
 }
 
@@ -110,6 +141,9 @@ fn the_table_of_results() {
         }
     }
     assert_eq!(peers.on_ready_result(FIRST, entry, &ExecResult::Written).unwrap(), vec![]);
+    let transferees = vec![voter(9, 9)];
+    let handed_over = vec![Effect::TransferLeader { region: FIRST, transferees: transferees.clone() }];
+    assert_eq!(peers.on_ready_result(FIRST, entry, &ExecResult::TransferLeader { transferees }).unwrap(), handed_over);
 }
 
 fn a_split_makes_peers_and_shares_the_size(disk: &impl Disk) {
@@ -118,13 +152,14 @@ fn a_split_makes_peers_and_shares_the_size(disk: &impl Disk) {
     let _ = store.report([(FIRST, Stats { size_bytes: 1_000, keys: 11 })]);
 
     // A follower's child keeps quiet until its parent leads.
-    let effects = ready(&peers, FIRST, &split("m", 10, &[11]));
+    let effects = ready(&peers, FIRST, &sharing(split("m", 10, &[11])));
     let child = current(&store, RegionId::new(10)).unwrap();
     let created = |region: &Region, peer: u64, campaign| Effect::Create {
         region: region.clone(),
         peer: peer.into(),
         replaces: false,
         campaign,
+        first_message: None,
     };
     assert_eq!(effects, [created(&child, 11, false)]);
     assert!(peers.on_leader(RegionId::new(10), 11.into()).is_empty());
@@ -137,6 +172,9 @@ fn a_split_makes_peers_and_shares_the_size(disk: &impl Disk) {
     // A leader's child asks for votes, and PD hears of both.
     peers.set_role(FIRST, own(&peers, FIRST), LEADER);
     let effects = ready(&peers, FIRST, &split("c", 20, &[21]));
+    for region in [FIRST, 20.into()] {
+        assert_eq!(store.meta().snapshot().stats(region), None, "nobody said that the parts are equal");
+    }
     let child = current(&store, RegionId::new(20)).unwrap();
     let heartbeats = [FIRST, child.id()].map(|region| Effect::Heartbeat { region });
     assert_eq!(effects[0], created(&child, 21, true));
@@ -166,13 +204,13 @@ fn a_peer_that_was_removed_leaves_nothing_to_raft(disk: &impl Disk) {
     batch.commit().unwrap();
     let result = admin(AdminKind::ChangePeer, outcome);
     let effects = peers.on_ready_result(FIRST, entry, &result).unwrap();
-    assert_eq!(effects, [Effect::Destroy { region: FIRST, peer: me, merged_into: None }]);
+    assert_eq!(effects, [Effect::Destroy { region: FIRST, peer: me, merged_into: None }, delete("", "")]);
     assert!(store.raft().raft_state(FIRST).unwrap().is_none());
     assert!(peers.peer(FIRST).is_none() && !peers.set_role(FIRST, me, LEADER));
 
     // A later peer is here before the host takes the result in: its Raft records are its own.
     let later = vote(&store, FIRST, 100, epoch.with_conf_ver_moved(5).unwrap());
-    assert_eq!(peers.on_message(&later).unwrap(), MessageAction::Created);
+    assert_eq!(peers.on_message(&later).unwrap(), CREATED);
     store.raft().put_raft_state(FIRST, &RaftState::INITIAL).unwrap();
     peers.on_ready_result(FIRST, entry, &result).unwrap();
     assert!(store.raft().raft_state(FIRST).unwrap().is_some(), "a later peer forgot its vote");
@@ -183,7 +221,7 @@ fn an_uninitialized_peer_leaves_its_name(disk: &impl Disk) {
     let store = started(disk);
     let peers = Peers::new(store.clone());
     let epoch = RegionEpoch::new(3, 3);
-    assert_eq!(peers.on_message(&vote(&store, OTHER, 51, epoch)).unwrap(), MessageAction::Created);
+    assert_eq!(peers.on_message(&vote(&store, OTHER, 51, epoch)).unwrap(), CREATED);
     assert_eq!(peers.on_message(&vote(&store, OTHER, 51, epoch)).unwrap(), MessageAction::Deliver);
     assert!(peers.peer(OTHER).is_some_and(|peer| !peer.is_initialized()));
     store.raft().put_raft_state(OTHER, &RaftState::INITIAL).unwrap();
@@ -191,7 +229,9 @@ fn an_uninitialized_peer_leaves_its_name(disk: &impl Disk) {
     let replaced = MessageAction::Destroy { peer: 51.into() };
     assert_eq!(peers.on_message(&vote(&store, OTHER, 52, epoch)).unwrap(), replaced);
 
-    let Destroyed::Buried(tombstone) = peers.destroy(OTHER, 51.into()).unwrap() else { panic!("no split is here") };
+    let Destroyed::Buried { tombstone, .. } = peers.destroy(OTHER, 51.into()).unwrap() else {
+        panic!("no split is here")
+    };
     assert_eq!((tombstone.state(), tombstone.destroyed_peer()), (PeerState::Tombstone, Some(51.into())));
     assert!(peers.peer(OTHER).is_none() && store.raft().raft_state(OTHER).unwrap().is_none());
     assert!(matches!(peers.destroy(OTHER, 51.into()), Err(DestroyError::Apply(_))), "it was destroyed twice");
@@ -204,7 +244,7 @@ fn an_uninitialized_peer_leaves_its_name(disk: &impl Disk) {
     assert_eq!(record(&store, OTHER), Some(tombstone));
     assert_eq!(peers.on_message(&vote(&store, OTHER, 51, epoch)).unwrap(), MessageAction::Drop, "it came back");
     assert_eq!(peers.on_message(&vote(&store, OTHER, 50, epoch)).unwrap(), MessageAction::Drop);
-    assert_eq!(peers.on_message(&vote(&store, OTHER, 52, epoch)).unwrap(), MessageAction::Created);
+    assert_eq!(peers.on_message(&vote(&store, OTHER, 52, epoch)).unwrap(), CREATED);
 }
 
 /// Spec section 5.5, and tikv#13311: a split and a message make the same region.
@@ -214,7 +254,7 @@ fn a_split_takes_the_place_of_a_peer_that_waits(disk: &impl Disk) {
     let epoch = current(&store, FIRST).unwrap().epoch();
     let child = RegionId::new(10);
     let entry = at(store.apply_state(FIRST).applied_index.get() + 1);
-    assert_eq!(peers.on_message(&vote(&store, child, 11, epoch)).unwrap(), MessageAction::Created);
+    assert_eq!(peers.on_message(&vote(&store, child, 11, epoch)).unwrap(), CREATED);
 
     // The split is on its way: the waiting peer must not be buried, and when the batch is given up it is as before.
     let mut batch = store.begin();
@@ -226,26 +266,29 @@ fn a_split_takes_the_place_of_a_peer_that_waits(disk: &impl Disk) {
     let others = batch.apply(FIRST, entry, epoch, &split("m", 10, &[12])).unwrap();
     assert_eq!(others.records().count(), 1, "the reservation of the peer that waits is gone");
     drop(batch);
-    assert!(matches!(peers.destroy(child, 11.into()).unwrap(), Destroyed::Buried(_)), "still reserved for a split");
+    assert!(matches!(peers.destroy(child, 11.into()).unwrap(), Destroyed::Buried { .. }), "still reserved for a split");
 
-    // With a tombstone the child is left alone; with a waiting peer of another id, too.
-    assert!(ready(&peers, FIRST, &split("m", 10, &[11])).is_empty());
+    // With a tombstone the child is left alone; with a waiting peer of another id, too. Its data is the parent's to delete.
+    assert_eq!(ready(&peers, FIRST, &split("m", 10, &[11])), [delete("m", "")]);
     assert!(current(&store, child).is_none());
-    assert_eq!(peers.on_message(&vote(&store, RegionId::new(20), 22, epoch)).unwrap(), MessageAction::Created);
-    assert!(ready(&peers, FIRST, &split("k", 20, &[21])).is_empty());
+    assert_eq!(peers.on_message(&vote(&store, RegionId::new(20), 22, epoch)).unwrap(), CREATED);
+    assert_eq!(ready(&peers, FIRST, &split("k", 20, &[21])), [delete("k", "m")]);
     assert!(record(&store, RegionId::new(20)).is_none(), "a child was written over a peer of another id");
 
     // With a waiting peer of its own id it takes that one's place.
-    assert_eq!(peers.on_message(&vote(&store, RegionId::new(30), 31, epoch)).unwrap(), MessageAction::Created);
+    assert_eq!(peers.on_message(&vote(&store, RegionId::new(30), 31, epoch)).unwrap(), CREATED);
     let effects = ready(&peers, FIRST, &split("c", 30, &[31]));
     let region = current(&store, RegionId::new(30)).unwrap();
-    assert_eq!(effects, [Effect::Create { region, peer: 31.into(), replaces: true, campaign: false }]);
+    assert_eq!(
+        effects,
+        [Effect::Create { region, peer: 31.into(), replaces: true, campaign: false, first_message: None }]
+    );
     assert!(peers.peer(RegionId::new(30)).unwrap().is_initialized());
     let epoch = current(&store, RegionId::new(30)).unwrap().epoch();
     assert_eq!(peers.on_message(&vote(&store, RegionId::new(30), 31, epoch)).unwrap(), MessageAction::Deliver);
     // And nothing of the reservation is left.
-    assert!(matches!(peers.destroy(RegionId::new(30), 31.into()).unwrap(), Destroyed::Buried(_)));
-    assert_eq!(peers.on_message(&vote(&store, RegionId::new(30), 32, epoch)).unwrap(), MessageAction::Created);
+    assert!(matches!(peers.destroy(RegionId::new(30), 31.into()).unwrap(), Destroyed::Buried { .. }));
+    assert_eq!(peers.on_message(&vote(&store, RegionId::new(30), 32, epoch)).unwrap(), CREATED);
 }
 
 /// The host is slow: a later peer is wanted before it has heard that the earlier one is gone.
@@ -256,7 +299,7 @@ fn a_later_peer_begins_with_nothing(disk: &impl Disk) {
     apply(&store, FIRST, &add(voter(9, 9)));
     apply(&store, FIRST, &remove(voter(me.get(), store.ident().store_id.get())));
     assert!(store.raft().raft_state(FIRST).unwrap().is_some(), "what the earlier peer knew");
-    assert_eq!(peers.on_message(&vote(&store, FIRST, 100, RegionEpoch::new(9, 9))).unwrap(), MessageAction::Created);
+    assert_eq!(peers.on_message(&vote(&store, FIRST, 100, RegionEpoch::new(9, 9))).unwrap(), CREATED);
     assert!(store.raft().raft_state(FIRST).unwrap().is_none(), "it votes with an earlier peer's term");
 }
 
@@ -285,7 +328,7 @@ fn a_destroyed_peer_stays_away(disk: &impl Disk) {
     assert_eq!(peers.on_message(&stale).unwrap(), MessageAction::Drop, "told so at its own epoch");
     let told = Message { epoch: before.epoch().with_conf_ver_moved(1).unwrap(), ..stale };
     assert_eq!(peers.on_message(&told).unwrap(), MessageAction::Destroy { peer: me });
-    let Destroyed::Buried(tombstone) = peers.destroy(FIRST, me).unwrap() else { panic!() };
+    let Destroyed::Buried { tombstone, .. } = peers.destroy(FIRST, me).unwrap() else { panic!() };
     assert_eq!((tombstone.epoch(), tombstone.destroyed_peer()), (before.epoch(), Some(me)));
     assert!(current(&store, FIRST).is_none() && store.raft().raft_state(FIRST).unwrap().is_none());
 
@@ -327,7 +370,7 @@ fn messages_that_meet_other_regions() {
     }
     assert!(peers.peer(OTHER).is_none());
     // The refusal has given its reservation back.
-    assert_eq!(peers.on_message(&vote(&store, OTHER, 51, RegionEpoch::new(1, 1))).unwrap(), MessageAction::Created);
+    assert_eq!(peers.on_message(&vote(&store, OTHER, 51, RegionEpoch::new(1, 1))).unwrap(), CREATED);
 }
 
 /// A naive model of one region id on one store: the peer that waits, and the last that was destroyed.
@@ -347,7 +390,7 @@ fn the_life_of_a_peer_against_a_model(disk: &impl Disk) {
                 waits = None; // it has no record, and its next message makes it again
             }
             1..=3 => match (peers.destroy(OTHER, id.into()), waits == Some(id)) {
-                (Ok(Destroyed::Buried(tombstone)), true) => {
+                (Ok(Destroyed::Buried { tombstone, .. }), true) => {
                     assert_eq!(tombstone.destroyed_peer(), Some(id.into()));
                     (waits, buried) = (None, Some(id));
                 }
@@ -362,7 +405,7 @@ fn the_life_of_a_peer_against_a_model(disk: &impl Disk) {
                     (None, Some(last)) if id <= last => MessageAction::Drop,
                     (None, _) => {
                         waits = Some(id);
-                        MessageAction::Created
+                        CREATED
                     }
                 };
                 let done: Result<_, CreateError> = peers.on_message(&vote(&store, OTHER, id, RegionEpoch::new(2, 2)));
@@ -388,8 +431,8 @@ fn a_split_races_with_a_message_and_a_destroy() {
         let make_and_destroy = || {
             start.wait();
             let made = peers.on_message(&message).unwrap();
-            let destroyed = (made == MessageAction::Created).then(|| peers.destroy(child.into(), (child + 1).into()));
-            matches!(destroyed, Some(Ok(Destroyed::Buried(_))))
+            let destroyed = (made == CREATED).then(|| peers.destroy(child.into(), (child + 1).into()));
+            matches!(destroyed, Some(Ok(Destroyed::Buried { .. })))
         };
         let key = format!("{:04}", 9_999 - round);
         let (effects, buried) = std::thread::scope(|scope| {
@@ -425,6 +468,14 @@ fn peers_beside_a_pool(disk: &impl Disk) {
     assert!(matches!(effects.first(), Some(Effect::Create { campaign: true, .. })), "{effects:?}");
     assert_eq!(effects.iter().filter(|effect| matches!(effect, Effect::Heartbeat { .. })).count(), 2);
 
+    // A hand-over of the leadership changes nothing here; whom it names is what the host has to know.
+    let transferees = vec![voter(9, 9)];
+    let command = AdminCommand::TransferLeader(regionmeta::TransferLeader { transferees: transferees.clone() });
+    running.send(FIRST, Entry::admin(at(7), AdminRequest { header, command }, 2));
+    let answer = running.answer();
+    let effects = peers.on_ready_result(answer.region, answer.position, &answer.result.unwrap()).unwrap();
+    assert_eq!(effects, [Effect::TransferLeader { region: FIRST, transferees }]);
+
     let child = RegionId::new(10);
     assert!(running.pool.router().stop(child));
     let patience = std::time::Instant::now();
@@ -432,7 +483,7 @@ fn peers_beside_a_pool(disk: &impl Disk) {
         assert!(patience.elapsed() < WATCHDOG, "the region never stopped");
         std::thread::yield_now();
     }
-    assert!(matches!(peers.destroy(child, 11.into()).unwrap(), Destroyed::Buried(_)));
+    assert!(matches!(peers.destroy(child, 11.into()).unwrap(), Destroyed::Buried { .. }));
     assert!(current(&running.store, child).is_none());
 }
 

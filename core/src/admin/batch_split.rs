@@ -27,6 +27,9 @@ pub struct BatchSplit {
     pub requests: Vec<SplitRequest>,
     /// Whether the last range keeps the parent's id; otherwise the first one does.
     pub right_derive: bool,
+    /// Whether each part counts as an equal share of the parent's measured size until it is measured itself; otherwise the
+    /// sizes of all parts are unknown until then.
+    pub shares_size: bool,
 }
 
 pub(super) fn plan(current: &Region, split: &BatchSplit) -> Result<Outcome, AdminError> {
@@ -51,7 +54,7 @@ pub(super) fn plan(current: &Region, split: &BatchSplit) -> Result<Outcome, Admi
             None => derived_region(current, range, epoch),
         })
         .collect::<Result<_, _>>()?;
-    Ok(Outcome::Split { regions, derived: current.id() })
+    Ok(Outcome::Split { regions, derived: current.id(), skipped: Vec::new(), shares_size: split.shares_size })
 }
 
 /// The conditions of the spec, in its order.
@@ -144,14 +147,14 @@ mod tests {
     }
 
     fn split(current: &Region, requests: Vec<SplitRequest>, right_derive: bool) -> Result<Vec<Region>, AdminError> {
-        let command = AdminCommand::BatchSplit(BatchSplit { requests, right_derive });
+        let command = AdminCommand::BatchSplit(BatchSplit { requests, right_derive, shares_size: false });
         let context = ApplyContext::new(StoreId::new(1), LogPosition::INITIAL, ApplyState::INITIAL);
         let header = AdminHeader {
             flashback: current.flashback_start_ts().is_some(),
             ..AdminHeader::new(current.id(), current.epoch())
         };
         match command.plan(&header, current, &context)? {
-            Outcome::Split { regions, derived } => {
+            Outcome::Split { regions, derived, .. } => {
                 assert_eq!(derived, current.id());
                 Ok(regions)
             }

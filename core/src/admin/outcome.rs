@@ -35,6 +35,10 @@ pub enum Outcome {
         regions: Vec<Region>,
         /// Which of them kept the id.
         derived: RegionId,
+        /// Children that do not come to be on the store that applied the command. A plan skips none.
+        skipped: Vec<Region>,
+        /// Whether the parts share the parent's measured size; otherwise their sizes are unknown.
+        shares_size: bool,
     },
     /// The region absorbed its source. Both records belong in one batch, and both changes in one changeset.
     Merged {

@@ -10,9 +10,11 @@ pub struct Split {
     pub request: SplitRequest,
     /// Whether the right half keeps the parent's id; otherwise the left one does.
     pub right_derive: bool,
+    /// As in [`BatchSplit::shares_size`].
+    pub shares_size: bool,
 }
 
 pub(super) fn plan(current: &Region, split: &Split) -> Result<Outcome, AdminError> {
-    let batch = BatchSplit { requests: vec![split.request.clone()], right_derive: split.right_derive };
-    batch_split::plan(current, &batch)
+    let Split { request, right_derive, shares_size } = split.clone();
+    batch_split::plan(current, &BatchSplit { requests: vec![request], right_derive, shares_size })
 }

@@ -131,10 +131,12 @@ fn write_command(command: &AdminCommand, builder: &mut Builder) -> WIPOffset<wir
         AdminCommand::Split(command) => {
             args.splits = Some(write_splits(std::slice::from_ref(&command.request), builder));
             args.right_derive = command.right_derive;
+            args.shares_size = command.shares_size;
         }
         AdminCommand::BatchSplit(command) => {
             args.splits = Some(write_splits(&command.requests, builder));
             args.right_derive = command.right_derive;
+            args.shares_size = command.shares_size;
         }
         AdminCommand::PrepareMerge(command) => {
             args.merge_target = Some(command.target.to_draft().write(builder));
@@ -228,7 +230,7 @@ fn write_switches(
 const fn fields_of(kind: AdminKind) -> &'static [&'static str] {
     match kind {
         AdminKind::ChangePeer | AdminKind::ChangePeerV2 => &["changes"],
-        AdminKind::Split | AdminKind::BatchSplit => &["splits", "right_derive"],
+        AdminKind::Split | AdminKind::BatchSplit => &["splits", "right_derive", "shares_size"],
         AdminKind::PrepareMerge => &["merge_target", "min_index"],
         AdminKind::CommitMerge => &["commit_merge"],
         AdminKind::RollbackMerge => &["rollback_commit"],
@@ -243,7 +245,7 @@ const fn fields_of(kind: AdminKind) -> &'static [&'static str] {
 }
 
 /// Every field but the kind, and whether it is set.
-fn fields(table: wire::AdminCommand<'_>) -> [(&'static str, bool); 15] {
+fn fields(table: wire::AdminCommand<'_>) -> [(&'static str, bool); 16] {
     [
         ("changes", table.changes().is_some()),
         ("splits", table.splits().is_some()),
@@ -260,6 +262,7 @@ fn fields(table: wire::AdminCommand<'_>) -> [(&'static str, bool); 15] {
         ("hash_context", table.hash_context().is_some()),
         ("hash_index", table.hash_index() != 0),
         ("hash", table.hash().is_some()),
+        ("shares_size", table.shares_size()),
     ]
 }
 
@@ -282,7 +285,7 @@ impl Reader {
     }
 
     fn command(self, table: wire::AdminCommand<'_>) -> Result<AdminCommand, AdminCodecError> {
-        self.check_fields("command", table._tab, wire::AdminCommand::VT_HASH)?;
+        self.check_fields("command", table._tab, wire::AdminCommand::VT_SHARES_SIZE)?;
         let allowed = fields_of(self.kind);
         if let Some((field, _)) = fields(table).into_iter().find(|(field, set)| *set && !allowed.contains(field)) {
             return Err(AdminCodecError::UnexpectedField { region: self.region, kind: self.kind, field });
@@ -293,11 +296,13 @@ impl Reader {
             AdminKind::ChangePeerV2 => AdminCommand::ChangePeerV2(ChangePeerV2 { changes: self.changes(table)? }),
             AdminKind::Split => {
                 let request = self.one("splits", self.splits(table)?)?;
-                AdminCommand::Split(Split { request, right_derive: table.right_derive() })
+                let (right_derive, shares_size) = (table.right_derive(), table.shares_size());
+                AdminCommand::Split(Split { request, right_derive, shares_size })
             }
             AdminKind::BatchSplit => {
                 let requests = self.splits(table)?;
-                AdminCommand::BatchSplit(BatchSplit { requests, right_derive: table.right_derive() })
+                let (right_derive, shares_size) = (table.right_derive(), table.shares_size());
+                AdminCommand::BatchSplit(BatchSplit { requests, right_derive, shares_size })
             }
             AdminKind::PrepareMerge => {
                 let target = self.region("merge_target", table.merge_target())?;

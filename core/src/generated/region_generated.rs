@@ -2566,6 +2566,7 @@ impl<'a> AdminCommand<'a> {
   pub const VT_HASH_CONTEXT: ::flatbuffers::VOffsetT = 30;
   pub const VT_HASH_INDEX: ::flatbuffers::VOffsetT = 32;
   pub const VT_HASH: ::flatbuffers::VOffsetT = 34;
+  pub const VT_SHARES_SIZE: ::flatbuffers::VOffsetT = 36;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -2591,6 +2592,7 @@ impl<'a> AdminCommand<'a> {
     if let Some(x) = args.merge_target { builder.add_merge_target(x); }
     if let Some(x) = args.splits { builder.add_splits(x); }
     if let Some(x) = args.changes { builder.add_changes(x); }
+    builder.add_shares_size(args.shares_size);
     builder.add_right_derive(args.right_derive);
     builder.add_kind(args.kind);
     builder.finish()
@@ -2709,6 +2711,13 @@ impl<'a> AdminCommand<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u8>>>(AdminCommand::VT_HASH, None)}
   }
+  #[inline]
+  pub fn shares_size(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(AdminCommand::VT_SHARES_SIZE, Some(false)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for AdminCommand<'_> {
@@ -2733,6 +2742,7 @@ impl ::flatbuffers::Verifiable for AdminCommand<'_> {
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u8>>>("hash_context", Self::VT_HASH_CONTEXT, false)?
      .visit_field::<u64>("hash_index", Self::VT_HASH_INDEX, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u8>>>("hash", Self::VT_HASH, false)?
+     .visit_field::<bool>("shares_size", Self::VT_SHARES_SIZE, false)?
      .finish();
     Ok(())
   }
@@ -2754,6 +2764,7 @@ pub struct AdminCommandArgs<'a> {
     pub hash_context: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u8>>>,
     pub hash_index: u64,
     pub hash: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u8>>>,
+    pub shares_size: bool,
 }
 impl<'a> Default for AdminCommandArgs<'a> {
   #[inline]
@@ -2775,6 +2786,7 @@ impl<'a> Default for AdminCommandArgs<'a> {
       hash_context: None,
       hash_index: 0,
       hash: None,
+      shares_size: false,
     }
   }
 }
@@ -2849,6 +2861,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> AdminCommandBuilder<'a, 'b, A
     self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(AdminCommand::VT_HASH, hash);
   }
   #[inline]
+  pub fn add_shares_size(&mut self, shares_size: bool) {
+    self.fbb_.push_slot::<bool>(AdminCommand::VT_SHARES_SIZE, shares_size, false);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> AdminCommandBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     AdminCommandBuilder {
@@ -2882,6 +2898,7 @@ impl ::core::fmt::Debug for AdminCommand<'_> {
       ds.field("hash_context", &self.hash_context());
       ds.field("hash_index", &self.hash_index());
       ds.field("hash", &self.hash());
+      ds.field("shares_size", &self.shares_size());
       ds.finish()
   }
 }

@@ -183,10 +183,14 @@ impl Pair {
                 continue;
             }
             let stats = Stats { size_bytes: rng.u64(0..4), keys: rng.u64(0..1 << 40) };
-            let before = self.now.model.stats.insert(*id, stats);
-            assert_eq!(next.report(*id, stats), Some(before != Some(stats)));
+            let stats = (rng.u8(0..4) > 0).then_some(stats);
+            let before = match stats {
+                Some(stats) => self.now.model.stats.insert(*id, stats),
+                None => self.now.model.stats.remove(id),
+            };
+            assert_eq!(next.report(*id, stats), Some(before != stats));
         }
-        assert_eq!(next.report(RegionId::new(u64::MAX), Stats::default()), None);
+        assert_eq!(next.report(RegionId::new(u64::MAX), Some(Stats::default())), None);
         self.now.index = Arc::new(next.publish());
         drop(self.writer.collect());
     }

@@ -25,11 +25,13 @@ impl StoreMeta {
     /// What was reported stays until the next report, whatever becomes of the region's range, and goes with the region. The
     /// children of a split begin with nothing: whoever wants to share the parent's size among them reports it.
     ///
+    /// `None` in place of stats says that nobody knows any more how much the region holds.
+    ///
     /// Costs O(stats) under the writers' lock, and makes every reader load a new snapshot once: report many regions together,
     /// seconds apart. If nothing differs from what is known, nothing is published.
-    pub fn report(&self, stats: impl IntoIterator<Item = (RegionId, Stats)>) -> Reported {
+    pub fn report<T: Into<Option<Stats>>>(&self, stats: impl IntoIterator<Item = (RegionId, T)>) -> Reported {
         // The caller's iterator runs before the lock is taken.
-        let stats: Vec<_> = stats.into_iter().collect();
+        let stats: Vec<(_, Option<Stats>)> = stats.into_iter().map(|(id, stats)| (id, stats.into())).collect();
         let mut writers = self.writers.lock();
         let mut next = writers.next(self);
         let mut reported = Reported::default();

@@ -196,13 +196,14 @@ impl History {
         Some(changeset.update(base, draft.build().ok()?, Reason::ChangePeer))
     }
 
-    /// Reported sizes of some regions, and of one that is not there.
-    pub fn stats(&mut self, model: &Model) -> Vec<(RegionId, Stats)> {
+    /// Reported sizes of some regions, now and then that one is not known any more, and of one that is not there.
+    pub fn stats(&mut self, model: &Model) -> Vec<(RegionId, Option<Stats>)> {
         let ids = model.regions().into_iter().map(|(region, _)| region.id()).chain([RegionId::new(u64::MAX)]);
         let some: Vec<_> = ids.filter(|_| self.rng.bool()).collect();
         // Few values, so that some reports say what is known; now and then one that no sum can take.
         let mut number = || if self.rng.u8(0..32) == 0 { u64::MAX } else { self.rng.u64(0..3) };
-        some.into_iter().map(|id| (id, Stats { size_bytes: number(), keys: number() })).collect()
+        let mut stats = || Stats { size_bytes: number(), keys: number() };
+        some.into_iter().map(|id| (id, stats())).map(|(id, stats)| (id, (stats.keys != 2).then_some(stats))).collect()
     }
 
     fn begin_or_end_merge(&mut self, model: &Model, changeset: Changeset) -> Option<Changeset> {

@@ -213,12 +213,16 @@ impl Model {
     }
 
     /// Takes in reported sizes; the next state, if one of them differs from what was known.
-    pub fn report(&mut self, stats: &[(RegionId, Stats)]) -> Reported {
+    pub fn report(&mut self, stats: &[(RegionId, Option<Stats>)]) -> Reported {
         let mut differs = false;
         let mut reported = Reported::default();
         for (id, stats) in stats {
             if self.live.contains_key(id) {
-                differs |= self.stats.insert(*id, *stats) != Some(*stats);
+                let before = match stats {
+                    Some(stats) => self.stats.insert(*id, *stats),
+                    None => self.stats.remove(id),
+                };
+                differs |= before != *stats;
                 reported.known += 1;
             } else {
                 reported.unknown += 1;

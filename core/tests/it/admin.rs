@@ -101,15 +101,21 @@ impl World {
                 let changes = (0..count).map(|_| self.change(region)).collect();
                 AdminCommand::ChangePeerV2(ChangePeerV2 { changes })
             }
-            AdminKind::Split => {
-                AdminCommand::Split(Split { request: self.split(region), right_derive: self.rng.bool() })
-            }
+            AdminKind::Split => AdminCommand::Split(Split {
+                request: self.split(region),
+                right_derive: self.rng.bool(),
+                shares_size: self.rng.bool(),
+            }),
             AdminKind::BatchSplit => {
                 let mut requests: Vec<_> = (0..self.rng.usize(0..=3)).map(|_| self.split(region)).collect();
                 if self.rng.u8(0..5) > 0 {
                     requests.sort_by(|a, b| a.split_key.cmp(&b.split_key));
                 }
-                AdminCommand::BatchSplit(BatchSplit { requests, right_derive: self.rng.bool() })
+                AdminCommand::BatchSplit(BatchSplit {
+                    requests,
+                    right_derive: self.rng.bool(),
+                    shares_size: self.rng.bool(),
+                })
             }
             AdminKind::PrepareMerge => {
                 let target = self.neighbour(region);

@@ -88,7 +88,8 @@ fn random_damage_decodes_or_errs() {
 #[test]
 fn a_field_table_shorter_than_its_header_is_harmless() {
     let request = SplitRequest { split_key: b"m".into(), new_region_id: 2.into(), new_peer_ids: vec![3.into()] };
-    let command = AdminCommand::BatchSplit(BatchSplit { requests: vec![request], right_derive: true });
+    let command =
+        AdminCommand::BatchSplit(BatchSplit { requests: vec![request], right_derive: true, shares_size: false });
     let header = AdminHeader::new(1.into(), RegionEpoch::INITIAL);
     let bytes = AdminRequest { header, command }.encode().unwrap();
     for at in 0..bytes.len() - 1 {

@@ -164,7 +164,7 @@ fn command(kind: &str, words: &mut Words<'_>, find: Find<'_>) -> AdminCommand {
         }
         "Split" => {
             let right_derive = derives_right(words);
-            AdminCommand::Split(Split { request: split_request(words.word()), right_derive })
+            AdminCommand::Split(Split { request: split_request(words.word()), right_derive, shares_size: false })
         }
         "BatchSplit" => {
             let right_derive = derives_right(words);
@@ -172,7 +172,7 @@ fn command(kind: &str, words: &mut Words<'_>, find: Find<'_>) -> AdminCommand {
             while words.rest.last().is_some_and(|word| word.contains('=')) {
                 requests.push(split_request(words.word()));
             }
-            AdminCommand::BatchSplit(BatchSplit { requests, right_derive })
+            AdminCommand::BatchSplit(BatchSplit { requests, right_derive, shares_size: false })
         }
         "PrepareMerge" => {
             words.expect("into");
@@ -292,7 +292,7 @@ pub(crate) fn answer(answer: &Result<Outcome, AdminError>) -> Vec<String> {
         Ok(Outcome::Unchanged) => vec!["unchanged".into()],
         Ok(Outcome::Changed { region, reason }) => vec![format!("{reason:?}: {}", text(region))],
         Ok(Outcome::Destroyed { tombstone, peer }) => vec![format!("peer {peer} is gone: {}", text(tombstone))],
-        Ok(Outcome::Split { regions, derived }) => {
+        Ok(Outcome::Split { regions, derived, .. }) => {
             let part = |region: &Region| if region.id() == *derived { "derived" } else { "new" };
             regions.iter().map(|region| format!("{}: {}", part(region), text(region))).collect()
         }

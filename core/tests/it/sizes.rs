@@ -50,7 +50,7 @@ fn what_is_known_already_is_not_published_again() {
     meta.report([(10.into(), stats(7, 2))]);
     let sequence = meta.sequence();
     assert_eq!(meta.report([(10.into(), stats(7, 2)), (30.into(), stats(1, 1))]), Reported { known: 1, unknown: 1 });
-    assert_eq!(meta.report([]), Reported::default());
+    assert_eq!(meta.report::<Stats>([]), Reported::default());
     assert_eq!(meta.sequence(), sequence);
 }
 
@@ -73,4 +73,21 @@ fn stats_go_with_their_region_and_children_begin_without() {
     let back = meta.prepare(Changeset::new().create(region(20, b"m", b"", 5))).unwrap().publish();
     assert_eq!(back.stats(ids[2]), None, "another incarnation");
     assert_eq!(back.validate(), []);
+}
+
+/// A split whose parts do not share the parent's size leaves all of them unknown, the parent among them.
+#[test]
+fn what_nobody_knows_any_more_counts_for_nothing() {
+    let meta = StoreMeta::new(Some(1.into()));
+    meta.prepare(Changeset::new().create(region(10, b"", b"m", 1)).create(region(20, b"m", b"", 1))).unwrap().publish();
+    meta.report([(10.into(), stats(5, 1)), (20.into(), stats(7, 2))]);
+    let sequence = meta.sequence();
+    assert_eq!(meta.report([(10.into(), None), (99.into(), None)]), Reported { known: 1, unknown: 1 });
+    assert_ne!(meta.sequence(), sequence, "a cached snapshot does not hear of it");
+    let now = meta.snapshot();
+    assert_eq!((now.stats(10.into()), now.stats(20.into())), (None, Some(stats(7, 2))));
+    assert_eq!(now.sums(KeyRange::ALL), Sums { regions: 2, size_bytes: 7, keys: 2 });
+    let sequence = meta.sequence();
+    meta.report([(10.into(), None)]);
+    assert_eq!(meta.sequence(), sequence, "nothing differs, and nothing was published");
 }

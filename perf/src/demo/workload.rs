@@ -108,7 +108,10 @@ impl<'a> Writer<'a> {
         for keys in keys.chunks(per_command) {
             let current = entries.region(id)?;
             let requests = keys.iter().map(|&key| self.split_request(&current, key)).collect::<Result<_, _>>()?;
-            entries.apply(id, &AdminCommand::BatchSplit(BatchSplit { requests, right_derive: true }))?;
+            entries.apply(
+                id,
+                &AdminCommand::BatchSplit(BatchSplit { requests, right_derive: true, shares_size: false }),
+            )?;
         }
         self.commit(entries)
     }
@@ -127,7 +130,7 @@ impl<'a> Writer<'a> {
             // A region that this batch has changed already may meanwhile end before the key.
             let command = if rng.bool() && region.range().contains_inside(&key.to_be_bytes()) {
                 let requests = vec![self.split_request(&region, key)?];
-                AdminCommand::BatchSplit(BatchSplit { requests, right_derive: rng.bool() })
+                AdminCommand::BatchSplit(BatchSplit { requests, right_derive: rng.bool(), shares_size: false })
             } else {
                 self.toggle_spare(&region)?
             };

@@ -57,5 +57,8 @@ fn at(cluster: &Cluster, region: &Region, key: &[u8]) -> Done<(RegionId, AdminCo
     let new_region_id = cluster.pd.alloc_id()?.into();
     let new_peer_ids = region.peers().map(|_| Ok(cluster.pd.alloc_id()?.into())).collect::<Done<_>>()?;
     let request = SplitRequest { split_key: key.to_vec(), new_region_id, new_peer_ids };
-    Ok((new_region_id, AdminCommand::BatchSplit(BatchSplit { requests: vec![request], right_derive: false })))
+    Ok((
+        new_region_id,
+        AdminCommand::BatchSplit(BatchSplit { requests: vec![request], right_derive: false, shares_size: true }),
+    ))
 }

@@ -1,0 +1,232 @@
+//! Whose data is deleted: never a key that a region owns, and in the end every key that none does.
+
+use std::collections::BTreeSet;
+
+use regionmeta::{KeyRange, Peer, RegionDraft, RegionEpoch, RegionId};
+use regionmeta_batch::peers::{DataRange, Destroyed, Effect, Finished, Peers, SnapshotError};
+use regionmeta_batch::storage::{MemStorage, Storage};
+
+use crate::common::{Disk, Mem, at, on_each_storage, seeded, split, voter};
+use crate::peer_life::{CREATED, bury, confirm, delete, own, ready, vote};
+use crate::peers::{apply, current, started};
+
+on_each_storage!(a_deletion_keeps_its_range_from_snapshots, what_a_crash_has_left_is_deleted_after_the_start);
+
+const FIRST: RegionId = RegionId::new(2);
+const CHILD: RegionId = RegionId::new(10);
+const OTHER: RegionId = RegionId::new(50);
+
+fn range(start: &str, end: &str) -> DataRange {
+    KeyRange::from_wire(start.as_bytes(), end.as_bytes()).into()
+}
+
+fn a_deletion_keeps_its_range_from_snapshots(disk: &impl Disk) {
+    let store = started(disk);
+    let peers = Peers::new(store.clone());
+    apply(&store, FIRST, &split("m", 10, &[11]));
+    let Destroyed::Buried { effects, .. } = peers.destroy(CHILD, 11.into()).unwrap() else { panic!() };
+    assert_eq!(effects, [delete("m", "")]);
+    assert_eq!(peers.on_message(&vote(&store, OTHER, 51, RegionEpoch::new(3, 3))).unwrap(), CREATED);
+    let take = |from: &str| {
+        let draft = RegionDraft::new(
+            OTHER,
+            KeyRange::from_wire(from.as_bytes(), b""),
+            RegionEpoch::new(3, 3),
+            vec![Peer::voter(51.into(), store.ident().store_id)],
+        );
+        peers.accept_snapshot(&draft.build().unwrap(), at(20), 0.into())
+    };
+    assert!(matches!(take("x"), Err(SnapshotError::DataRemains { range: r, .. }) if r == range("m", "")));
+    peers.data_deleted(&range("m", "n"));
+    assert!(matches!(take("x"), Err(SnapshotError::DataRemains { .. })), "another range was deleted");
+    peers.data_deleted(&range("m", ""));
+    take("x").unwrap();
+
+    // What the snapshot will replace is not to be deleted, nor what waits already.
+    let Destroyed::Buried { effects, .. } = peers.destroy(FIRST, own(&peers, FIRST)).unwrap() else { panic!() };
+    assert_eq!(effects, [delete("", "m")]);
+    assert_eq!(peers.delete_unowned(), [delete("m", "x")]);
+    assert_eq!(peers.delete_unowned(), []);
+}
+
+fn what_a_crash_has_left_is_deleted_after_the_start(disk: &impl Disk) {
+    let store = started(disk);
+    let peers = Peers::new(store.clone());
+    assert_eq!(peers.delete_unowned(), []);
+    apply(&store, FIRST, &split("m", 10, &[11]));
+    let _ = peers.destroy(FIRST, own(&peers, FIRST)).unwrap();
+    drop((peers, store));
+    let store = std::sync::Arc::new(disk.open().unwrap());
+    let peers = Peers::new(store);
+    assert_eq!(peers.delete_unowned(), [delete("", "m")]);
+}
+
+/// A store whose keys are letters, and a host that deletes late and in any order.
+struct Host {
+    peers: Peers<MemStorage>,
+    random: fastrand::Rng,
+    next_id: u64,
+    /// The letters that the host has data of.
+    data: BTreeSet<u8>,
+    to_delete: Vec<DataRange>,
+    /// Kept from deletion by snapshots that were given up.
+    given_up: BTreeSet<u8>,
+}
+
+const LETTERS: std::ops::RangeInclusive<u8> = b'a'..=b'p';
+
+impl Host {
+    fn letters(range: KeyRange<'_>) -> impl Iterator<Item = u8> {
+        LETTERS.filter(move |letter| range.contains(&[*letter]))
+    }
+
+    fn fresh(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    fn some_region(&mut self) -> Option<RegionId> {
+        let ids: Vec<_> = self.peers.store().meta().snapshot().regions().map(regionmeta::Region::id).collect();
+        (!ids.is_empty()).then(|| ids[self.random.usize(..ids.len())])
+    }
+
+    fn take(&mut self, effects: Vec<Effect>) {
+        self.to_delete.extend(effects.into_iter().filter_map(|effect| match effect {
+            Effect::DeleteData { range } => Some(range),
+            _ => None,
+        }));
+    }
+
+    /// Sometimes somebody else's peer waits under the child's id, and the split leaves the child alone.
+    fn split(&mut self) {
+        let Some(id) = self.some_region() else { return };
+        let letter = [self.random.u8(LETTERS)];
+        let region = current(self.peers.store(), id).unwrap();
+        if !region.range().contains_inside(&letter) {
+            return;
+        }
+        let child = self.fresh();
+        if self.random.u32(..4) == 0 {
+            let stranger = self.fresh();
+            let other = vote(self.peers.store(), child.into(), stranger, region.epoch());
+            assert_eq!(self.peers.on_message(&other).unwrap(), CREATED);
+        }
+        let ids: Vec<_> = region.peers().map(|_| self.fresh()).collect();
+        let effects = ready(&self.peers, id, &split(std::str::from_utf8(&letter).unwrap(), child, &ids));
+        self.take(effects);
+    }
+
+    fn destroy(&mut self) {
+        let Some(id) = self.some_region() else { return };
+        match self.peers.destroy(id, own(&self.peers, id)).unwrap() {
+            Destroyed::Buried { effects, .. } => self.take(effects),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// A new region, or one that is here, gets another range.
+    fn snapshot(&mut self) {
+        let store = self.peers.store().ident().store_id;
+        let (start, end) = (self.random.u8(LETTERS), self.random.u8(LETTERS));
+        let (start, end) = ([start.min(end)], [start.max(end) + 1]);
+        let known = self.some_region().filter(|_| self.random.bool());
+        let (id, peer, version) = match known {
+            Some(id) => (id, own(&self.peers, id), current(self.peers.store(), id).unwrap().epoch().version),
+            None => (self.fresh().into(), self.fresh().into(), 1),
+        };
+        if known.is_none() {
+            let message = vote(self.peers.store(), id, peer.get(), RegionEpoch::new(9, version));
+            assert_eq!(self.peers.on_message(&message).unwrap(), CREATED);
+        }
+        let members = vec![Peer::voter(peer, store), voter(7, 7)];
+        let range = KeyRange::from_wire(&start, &end);
+        let epoch = RegionEpoch::new(9, version + 1);
+        let region = RegionDraft::new(id, range, epoch, members).build().unwrap();
+        let index = self.peers.store().apply_state(id).applied_index.get() + 10;
+        match self.peers.accept_snapshot(&region, at(index), 0.into()) {
+            Err(SnapshotError::Overlaps { .. } | SnapshotError::DataRemains { .. }) => return,
+            accepted => assert_eq!(accepted.unwrap(), []),
+        }
+        if self.random.u32(..4) == 0 {
+            // What is destroyed meanwhile keeps its data in that range.
+            self.destroy();
+            self.peers.give_up_snapshot(id);
+            self.given_up.extend(Self::letters(range));
+            return;
+        }
+        let effects = self.peers.persist_snapshot(id, 8.into(), 0.into()).unwrap();
+        self.take(effects);
+        assert!(self.peers.start_ingestion(id));
+        self.data.extend(Self::letters(range));
+        self.given_up.retain(|letter| !range.contains(&[*letter]));
+        assert!(matches!(self.peers.finish_snapshot(id).unwrap(), Finished::Normal(_)));
+    }
+
+    fn delete(&mut self) {
+        if self.to_delete.is_empty() {
+            return;
+        }
+        let range = self.to_delete.swap_remove(self.random.usize(..self.to_delete.len()));
+        for letter in Self::letters(range.as_range()) {
+            assert!(self.peers.store().meta().snapshot().locate(&[letter]).is_none(), "{range:?} is owned again");
+            self.data.remove(&letter);
+        }
+        self.peers.data_deleted(&range);
+    }
+
+    fn check(&self, step: u32) {
+        let meta = self.peers.store().meta().snapshot();
+        for letter in LETTERS {
+            let is_owned = meta.locate(&[letter]).is_some();
+            let waits = self.to_delete.iter().filter(|range| range.as_range().contains(&[letter])).count();
+            assert!(waits <= 1 && (waits == 0 || !is_owned), "step {step}: {letter} is deleted {waits} times");
+            let may_stay = is_owned || waits > 0 || self.given_up.contains(&letter);
+            let has_data = self.data.contains(&letter);
+            assert!(!is_owned || has_data, "step {step}: the data of {} is gone", char::from(letter));
+            assert!(!has_data || may_stay, "step {step}: the data of {} stays for ever", char::from(letter));
+        }
+    }
+}
+
+#[test]
+fn deletions_against_a_model() {
+    let (_, random) = seeded("deletions_against_a_model");
+    let peers = Peers::new(started(&Mem::empty()));
+    let (data, given_up) = (LETTERS.collect(), BTreeSet::new());
+    let mut host = Host { peers, random, next_id: 100, data, to_delete: Vec::new(), given_up };
+    for step in 0..3_000 {
+        match host.random.u32(..10) {
+            0..=2 => host.split(),
+            3..=4 => host.destroy(),
+            5..=7 => host.snapshot(),
+            _ => host.delete(),
+        }
+        host.check(step);
+    }
+    let unowned = host.peers.delete_unowned();
+    host.take(unowned);
+    while !host.to_delete.is_empty() {
+        host.delete();
+    }
+    host.given_up.clear();
+    host.check(u32::MAX);
+    assert!(host.peers.store().meta().snapshot().validate().is_empty());
+}
+
+/// A snapshot that moves a region leaves what lies outside of the new range, but for what others own.
+#[test]
+fn a_snapshot_leaves_what_it_does_not_keep() {
+    let store = started(&Mem::empty());
+    let peers = Peers::new(store.clone());
+    apply(&store, FIRST, &split("t", 10, &[11]));
+    let me = own(&peers, FIRST);
+    let members = vec![Peer::voter(me, store.ident().store_id)];
+    let moved = RegionDraft::new(FIRST, KeyRange::from_wire(b"c", b"m"), RegionEpoch::new(3, 9), members).build();
+    peers.accept_snapshot(&moved.unwrap(), at(20), 0.into()).unwrap();
+    let effects = peers.persist_snapshot(FIRST, 8.into(), 0.into()).unwrap();
+    assert_eq!(effects, [delete("", "c"), delete("m", "t")]);
+    confirm(&peers, &effects);
+    assert_eq!(peers.delete_unowned(), effects, "what was confirmed is forgotten");
+    bury(&peers, CHILD);
+    assert!(store.storage().sync().is_ok());
+}
