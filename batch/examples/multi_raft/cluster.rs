@@ -170,16 +170,19 @@ impl Cluster {
 
     /// Lets time pass until all stores agree.
     pub(crate) fn settle(&mut self) -> Done {
-        self.wait("", Self::agrees)
+        self.pass_time_until("all stores have the same", Self::agrees)
     }
 
-    /// Lets time pass until something holds.
+    /// Lets time pass until something holds, and says so.
     pub(crate) fn wait(&mut self, what: &str, holds: impl Fn(&Self) -> bool) -> Done {
+        self.pass_time_until(what, holds)?;
+        println!("{what}");
+        Ok(())
+    }
+
+    fn pass_time_until(&mut self, what: &str, holds: impl Fn(&Self) -> bool) -> Done {
         for _ in 0..ROUNDS_MAX {
             if holds(self) {
-                if !what.is_empty() {
-                    println!("{what}");
-                }
                 return Ok(());
             }
             self.round()?;

@@ -20,7 +20,7 @@ use super::wire::{Letter, Mail};
 use super::{Done, builder};
 
 /// Far more than the pool takes for anything: who waits for so long has found a bug.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A merge is looked after every so many ticks: the leader of its target may have changed, or not have heard.
 const MERGE_CHECK_TICKS: u32 = 10;
