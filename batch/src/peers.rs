@@ -126,6 +126,7 @@ impl State {
         self.stale_sources.forget(region, peer);
         self.first_messages.forget(region, peer);
         self.leaderless.forget(region);
+        self.accepted.forget_peer(region, peer);
     }
 }
 

@@ -71,7 +71,7 @@ impl<S: Storage> Peers<S> {
             return Err(DestroyError::TakesOthers { region });
         }
         let own = self.peer_id(&state, region);
-        if !waits && own == Some(peer) && !state.ingestions.cancel(region, peer) {
+        if !waits && own == Some(peer) && !state.ingestions.cancel_for(region, peer) {
             return Ok(Destroyed::Later);
         }
         drop(state);
@@ -79,7 +79,6 @@ impl<S: Storage> Peers<S> {
             if waits { self.destroy_uninitialized(region, peer) } else { self.bury(region, peer).map(Some) };
         self.lock().ingestions.cancelled(region);
         let Some(tombstone) = tombstone? else { return Ok(Destroyed::Replaced) };
-        self.lock().accepted.forget(region);
         self.clean(region, peer)?;
         // Who waited for a first snapshot has no data.
         let range = (!waits).then(|| tombstone.range());

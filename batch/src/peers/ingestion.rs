@@ -39,15 +39,18 @@ pub(super) struct Ingestions {
 }
 
 impl Ingestions {
+    /// Keeps data from coming in; `false` if it does already.
+    pub(super) fn cancel(&mut self, region: RegionId) -> bool {
+        *self.by_region.entry(region).or_insert(Ingestion::Cancelled) == Ingestion::Cancelled
+    }
+
     /// Whether a peer can be destroyed now; if not, that is remembered.
-    pub(super) fn cancel(&mut self, region: RegionId, peer: PeerId) -> bool {
-        match self.by_region.entry(region).or_insert(Ingestion::Cancelled) {
-            Ingestion::Running { then_destroy } => {
-                *then_destroy = Some(peer);
-                false
-            }
-            Ingestion::Cancelled => true,
+    pub(super) fn cancel_for(&mut self, region: RegionId, peer: PeerId) -> bool {
+        let cancelled = self.cancel(region);
+        if let Some(Ingestion::Running { then_destroy }) = self.by_region.get_mut(&region) {
+            *then_destroy = Some(peer);
         }
+        cancelled
     }
 
     /// The destroy is done, or has failed.
@@ -63,11 +66,6 @@ impl Ingestions {
             Ingestion::Running { then_destroy } => then_destroy,
             Ingestion::Cancelled => None,
         }
-    }
-
-    /// Whether data is coming in.
-    pub(super) fn is_running(&self, region: RegionId) -> bool {
-        matches!(self.by_region.get(&region), Some(Ingestion::Running { .. }))
     }
 
     fn start(&mut self, region: RegionId) -> bool {

@@ -18,7 +18,7 @@ pub const LEADER_LOST: Duration = Duration::from_secs(2 * 60 * 60);
 /// Since when, by region. No larger than the peers that were looked at and had no leader.
 #[derive(Debug, Default)]
 pub(super) struct Leaderless {
-    since: HashMap<RegionId, (PeerId, Instant)>,
+    since: HashMap<RegionId, Instant>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,14 +29,11 @@ enum Missing {
 }
 
 impl Leaderless {
-    fn look(&mut self, region: RegionId, peer: PeerId, now: Instant) -> Missing {
-        let since = self.since.entry(region).or_insert((peer, now));
-        if since.0 != peer {
-            *since = (peer, now);
-        }
-        match now.saturating_duration_since(since.1) {
+    fn look(&mut self, region: RegionId, now: Instant) -> Missing {
+        let since = self.since.entry(region).or_insert(now);
+        match now.saturating_duration_since(*since) {
             missing if missing >= LEADER_LOST => {
-                since.1 = now;
+                *since = now;
                 Missing::VeryLong
             }
             missing if missing >= LEADER_MISSING => Missing::Long,
@@ -55,12 +52,12 @@ impl<S: Storage> Peers<S> {
     pub fn check_leader(&self, region: RegionId, leader: Option<PeerId>, now: Instant) -> Option<Effect> {
         let peer = self.peer(region)?;
         let mut state = self.lock();
-        // It may have been destroyed since.
+        // It may have been destroyed since, and is forgotten then: nothing of an earlier peer is left.
         if leader.is_some() || self.peer_id(&state, region) != Some(peer.peer_id) {
             state.leaderless.forget(region);
             return None;
         }
-        let missing = state.leaderless.look(region, peer.peer_id, now);
+        let missing = state.leaderless.look(region, now);
         drop(state);
         match (missing, peer.view.and_then(|mut view| view.current().ok().cloned())) {
             (Missing::VeryLong, _) => Some(Effect::AskPd { region, peer: peer.peer_id }),

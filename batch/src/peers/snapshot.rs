@@ -100,8 +100,15 @@ impl Source {
 }
 
 impl Accepted {
-    pub(super) fn forget(&mut self, region: RegionId) {
+    fn forget(&mut self, region: RegionId) {
         self.by_region.remove(&region);
+    }
+
+    /// A peer is gone: its snapshot keeps no range any more.
+    pub(super) fn forget_peer(&mut self, region: RegionId, peer: PeerId) {
+        if self.by_region.get(&region).is_some_and(|snapshot| snapshot.peer == peer) {
+            self.forget(region);
+        }
     }
 
     /// Whose snapshot destroys this region.
@@ -214,15 +221,31 @@ impl<S: Storage> Peers<S> {
     pub fn persist_snapshot(&self, region: RegionId, term: Term, vote: PeerId) -> Result<Vec<Effect>, SnapshotError> {
         let accepted = self.lock().accepted.by_region.get(&region).cloned();
         let snapshot = accepted.ok_or(SnapshotError::NotAccepted { region })?;
-        if self.lock().ingestions.is_running(region) {
-            return Err(SnapshotError::InProgress { region });
-        }
+        let regions: Vec<_> = snapshot.sources.iter().map(|source| source.region).chain([region]).collect();
+        let busy = self.cancel_ingestions(&regions);
+        let persisted = match busy {
+            Some(region) => Err(SnapshotError::InProgress { region }),
+            None => self.persist(&snapshot, term, vote),
+        };
+        let mut state = self.lock();
+        regions.iter().for_each(|region| state.ingestions.cancelled(*region));
+        persisted
+    }
+
+    /// Keeps data from coming in that is replaced in this very moment. The first region whose data does already.
+    fn cancel_ingestions(&self, regions: &[RegionId]) -> Option<RegionId> {
+        let mut state = self.lock();
+        regions.iter().copied().find(|region| !state.ingestions.cancel(*region))
+    }
+
+    fn persist(&self, snapshot: &Snapshot, term: Term, vote: PeerId) -> Result<Vec<Effect>, SnapshotError> {
+        let region = snapshot.region.id();
         let applying = applying(&snapshot.region)?;
         let hard_state = HardState { term, vote, commit: snapshot.position.index };
         let raft_state = RaftState { hard_state, last_index: snapshot.position.index };
         let mut batch = self.store().begin();
-        self.destroy_sources(&snapshot, &mut batch)?;
-        self.keep_waiting(&snapshot, &mut batch)?;
+        self.destroy_sources(snapshot, &mut batch)?;
+        self.keep_waiting(snapshot, &mut batch)?;
         batch.take_snapshot(&applying, snapshot.position, &raft_state)?;
         // From here on the region is this batch's, and what it has applied stays.
         self.check_snapshot(&snapshot.region, snapshot.position)?;
@@ -234,6 +257,9 @@ impl<S: Storage> Peers<S> {
         drop(state);
         self.replace_raft_state(region, &raft_state)?;
         let mut effects = self.destroyed_for(region, &committed.changes)?;
+        // The snapshot is of a state in which the merge was rolled back.
+        let merged = before.get(region).is_some_and(|known| known.region().state() == PeerState::Merging);
+        effects.extend(merged.then_some(Effect::ForgetMerge { region }));
         let changed = committed.changes.iter().filter_map(|change| before.get(change.id()));
         effects.extend(self.delete_data(changed.map(|entry| entry.region().range())));
         Ok(effects)

@@ -4,15 +4,17 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use regionmeta::{KeyRange, LogIndex, Peer, PeerState, Region, RegionDraft, RegionEpoch, RegionId};
+use regionmeta::{
+    AdminCommand, KeyRange, LogIndex, Peer, PeerState, PrepareMerge, Region, RegionDraft, RegionEpoch, RegionId,
+};
 use regionmeta_batch::peers::{
     CreateError, DestroyError, Destroyed, Effect, Finished, LEADER_LOST, LEADER_MISSING, Message, MessageAction,
     MessageKind, Peers, SnapshotError,
 };
 use regionmeta_batch::storage::{MemStorage, Storage};
 
-use crate::common::{Disk, Mem, add_learner, at, learner, on_each_storage, seeded, split, voter};
-use crate::peer_life::{CREATED, admin, bury, own, record, vote};
+use crate::common::{Disk, Mem, add, add_learner, at, learner, on_each_storage, remove, seeded, split, voter};
+use crate::peer_life::{CREATED, admin, bury, confirm, own, ready, record, vote};
 use crate::peer_snapshot::{merged_elsewhere, snapshot};
 use crate::peers::{LEADER, apply, current, started};
 
@@ -72,7 +74,7 @@ fn a_source_goes_when_its_target_is_past_the_merge(disk: &impl Disk) {
 fn a_source_goes_when_its_target_is_buried() {
     let buried_at = RegionEpoch::new(4, 4);
     let table = [
-        (33, RegionEpoch::new(4, 3), true, "a later version is buried"),
+        (34, RegionEpoch::new(4, 3), true, "a later version is buried"),
         (33, RegionEpoch::new(4, 9), true, "the very peer is buried"),
         (32, RegionEpoch::new(9, 9), true, "a later peer is buried"),
         (34, RegionEpoch::new(4, 4), false, "an earlier peer is buried, and the target is to come"),
@@ -209,12 +211,63 @@ fn a_destroy_meets_an_ingestion(disk: &impl Disk) {
     assert_eq!((tombstone.destroyed_peer(), effects.len()), (Some(52.into()), 1));
     assert_eq!(record(&store, OTHER), Some(tombstone));
     assert!(current(&store, OTHER).is_none() && !peers.start_ingestion(OTHER));
-    crate::peer_life::confirm(&peers, &effects);
+    confirm(&peers, &effects);
 
     // And nothing of that is left for the next one.
     persist(53);
     assert!(peers.start_ingestion(OTHER));
     assert!(matches!(peers.finish_snapshot(OTHER).unwrap(), Finished::Normal(_)));
+}
+
+/// The source's own snapshot is not finished when the target's takes its keys.
+#[test]
+fn a_snapshot_waits_for_the_data_of_a_source() {
+    let store = started(&Mem::empty());
+    let peers = Peers::new(store.clone());
+    apply(&store, FIRST, &split("m", 10, &[11]));
+    let me = own(&peers, FIRST);
+    peers.accept_snapshot(&snapshot(&store, CHILD, 11, ("m", ""), 3), at(20), 0.into()).unwrap();
+    peers.persist_snapshot(CHILD, 8.into(), 0.into()).unwrap();
+    assert!(peers.start_ingestion(CHILD));
+    merged_elsewhere(&peers, CHILD, FIRST, me.get(), 3).unwrap();
+    peers.accept_snapshot(&snapshot(&store, FIRST, me.get(), ("", ""), 9), at(20), 0.into()).unwrap();
+    for _ in 0..2 {
+        let early = peers.persist_snapshot(FIRST, 8.into(), 0.into());
+        assert!(matches!(early, Err(SnapshotError::InProgress { region: CHILD })), "{early:?}");
+    }
+    assert!(matches!(peers.finish_snapshot(CHILD).unwrap(), Finished::Normal(_)));
+    peers.persist_snapshot(FIRST, 8.into(), 0.into()).unwrap();
+    assert!(current(&store, CHILD).is_none() && !peers.start_ingestion(CHILD));
+    assert!(peers.start_ingestion(FIRST));
+    assert!(matches!(peers.finish_snapshot(FIRST).unwrap(), Finished::Normal(_)));
+}
+
+/// Spec section 10: a snapshot of a region that merges here is of a time after the rollback.
+#[test]
+fn a_snapshot_ends_a_merge() {
+    let store = started(&Mem::empty());
+    let peers = Peers::new(store.clone());
+    apply(&store, FIRST, &split("m", 10, &[11]));
+    let target = current(&store, CHILD).unwrap();
+    apply(&store, FIRST, &AdminCommand::PrepareMerge(PrepareMerge { target, min_index: 7.into() }));
+    assert_eq!(current(&store, FIRST).unwrap().state(), PeerState::Merging);
+    let rolled_back = snapshot(&store, FIRST, own(&peers, FIRST).get(), ("", "m"), 9);
+    peers.accept_snapshot(&rolled_back, at(20), 0.into()).unwrap();
+    let effects = peers.persist_snapshot(FIRST, 8.into(), 0.into()).unwrap();
+    assert_eq!(effects, [Effect::ForgetMerge { region: FIRST }]);
+}
+
+/// Spec section 10: a destroy gives up the reservation, also one that comes by the log.
+#[test]
+fn a_peer_that_was_removed_keeps_no_range() {
+    let store = started(&Mem::empty());
+    let peers = Peers::new(store.clone());
+    apply(&store, FIRST, &add(voter(9, 9)));
+    let me = own(&peers, FIRST);
+    peers.accept_snapshot(&snapshot(&store, FIRST, me.get(), ("", ""), 9), at(20), 0.into()).unwrap();
+    confirm(&peers, &ready(&peers, FIRST, &remove(voter(me.get(), store.ident().store_id.get()))));
+    assert_eq!(peers.on_message(&vote(&store, OTHER, 51, RegionEpoch::new(3, 3))).unwrap(), CREATED);
+    peers.accept_snapshot(&snapshot(&store, OTHER, 51, ("", ""), 3), at(20), 0.into()).unwrap();
 }
 
 /// Spec section 9.1, step 3: a message came between the record of a split's child and its peer.
@@ -244,6 +297,47 @@ fn an_early_message_comes_with_its_peer(disk: &impl Disk) {
     assert_eq!(first_message.as_deref(), Some(&b"new"[..]));
     let again = peers.on_ready_result(FIRST, at(6), &split).unwrap();
     assert!(matches!(again.first(), Some(Effect::Create { first_message: None, .. })), "it came twice");
+}
+
+/// T5: while a split makes a peer, messages for it come. Who was told that his message is kept finds it with the peer.
+#[test]
+fn no_early_message_is_lost() {
+    let store = started(&Mem::empty());
+    let peers = Peers::new(store.clone());
+    let mut kept_rounds = 0;
+    for round in 0..1_000_u64 {
+        let child = 1_000 + 10 * round;
+        let epoch = RegionEpoch::new(1, 2 + round);
+        let message = Message { is_first: true, payload: b"first", ..vote(&store, child.into(), child + 1, epoch) };
+        let entry = at(store.apply_state(FIRST).applied_index.get() + 1);
+        let key = format!("{:04}", 9_999 - round);
+        let mut batch = store.begin();
+        let current = current(&store, FIRST).unwrap().epoch();
+        let outcome = batch.apply(FIRST, entry, current, &split(&key, child, &[child + 1])).unwrap();
+        let is_over = std::sync::atomic::AtomicBool::new(false);
+        let (kept, effects) = std::thread::scope(|scope| {
+            let messages = scope.spawn(|| {
+                let mut kept = 0;
+                while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                    match peers.on_message(&message).unwrap() {
+                        MessageAction::Kept => kept += 1,
+                        MessageAction::Deliver => break,
+                        other => panic!("{other:?}"),
+                    }
+                }
+                kept
+            });
+            batch.commit().unwrap();
+            let result = admin(regionmeta::AdminKind::BatchSplit, outcome);
+            let effects = peers.on_ready_result(FIRST, entry, &result).unwrap();
+            is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+            (messages.join().unwrap(), effects)
+        });
+        let Some(Effect::Create { first_message, .. }) = effects.first() else { panic!("{effects:?}") };
+        assert_eq!(first_message.is_some(), kept > 0, "round {round}: {kept} were kept");
+        kept_rounds += u32::from(kept > 0);
+    }
+    println!("messages were kept in {kept_rounds} rounds");
 }
 
 /// Spec section 9.2, last paragraph, minute by minute.
