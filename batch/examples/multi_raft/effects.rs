@@ -1,6 +1,6 @@
 //! The pool's answers, and what follows from them: the library knows what a change means, the host does it.
 
-use regionmeta::{Region, RegionId};
+use regionmeta::{Peer, Region, RegionId};
 use regionmeta_batch::apply::{Answer, AnswerError};
 use regionmeta_batch::peers::Effect;
 
@@ -44,6 +44,7 @@ impl Host {
                     let raft = &mut self.node(region)?.raft.raft;
                     raft.become_follower(raft.term, 0);
                 }
+                Effect::TransferLeader { region, transferees } => self.hand_over(region, &transferees)?,
                 Effect::Create { region, campaign, first_message, .. } => {
                     self.create(&region, campaign)?;
                     first_message.iter().try_for_each(|letter| self.receive(letter))?;
@@ -75,6 +76,14 @@ impl Host {
                 Effect::Heartbeat { region } => self.report(region),
                 other => return Err(format!("this host does not know what to do: {other:?}").into()),
             }
+        }
+        Ok(())
+    }
+
+    /// Every replica applies the command. It is the leader that Raft lets hand over, to the first that was named.
+    fn hand_over(&mut self, region: RegionId, transferees: &[Peer]) -> Done {
+        if let Some(heir) = transferees.first().filter(|_| self.leads(region)) {
+            self.node(region)?.raft.transfer_leader(heir.id.get());
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! What a store is asked to do with the regions that it leads.
 
-use regionmeta::{AdminCommand, AdminRequest, RegionId, StoreId};
+use regionmeta::{AdminCommand, AdminRequest, RegionId};
 
 use super::host::Host;
 use super::{Done, command};
@@ -8,13 +8,6 @@ use super::{Done, command};
 impl Host {
     pub(crate) fn campaign(&mut self, region: RegionId) -> Done {
         Ok(self.node(region)?.raft.campaign()?)
-    }
-
-    /// Hands the leadership to the region's peer on another store.
-    pub(crate) fn hand_over(&mut self, region: RegionId, to: StoreId) -> Done {
-        let heir = self.region(region).and_then(|region| region.peer_on(to)).ok_or("there is no such peer")?;
-        self.node(region)?.raft.transfer_leader(heir.id.get());
-        Ok(())
     }
 
     /// An admin command goes through the log as it is; Raft itself has to understand one that changes its configuration. What

@@ -2,6 +2,7 @@
 
 use regionmeta::{
     AdminCommand, ChangeKind, ChangePeerV2, Peer, PeerChange, PeerRole, PeerState, Region, RegionId, StoreId,
+    TransferLeader,
 };
 
 use super::super::cluster::Cluster;
@@ -67,7 +68,8 @@ pub(super) fn lead(cluster: &mut Cluster, region: RegionId, store: StoreId) -> D
     if cluster.leader(region) == Some(store) {
         return Ok(());
     }
-    cluster.leading_host(region)?.hand_over(region, store)?;
+    let (epoch, heir) = (cluster.region(region)?.epoch(), peer_on(cluster, region, store)?);
+    cluster.propose_at(region, epoch, AdminCommand::TransferLeader(TransferLeader { transferees: vec![heir] }))?;
     cluster.wait("another store leads the region", |cluster| cluster.leader(region) == Some(store))
 }
 
