@@ -1,85 +1,94 @@
-//! Three hosts and the wires between them, in one thread: a round is a tick of every clock, then every message until there
-//! is none.
+//! Three hosts and the wires between them, in one thread: a round is a tick of every clock, then every letter until there is
+//! none.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use regionmeta::layout::raft_state_key;
-use regionmeta::{
-    AdminCommand, AdminHeader, AdminRequest, ApplyState, Peer, PeerState, RaftState, Region, RegionDraft, RegionEpoch,
-    RegionId, StoreId,
-};
+use crossbeam::channel::{self, Receiver, Sender};
+use regionmeta::{AdminCommand, AdminHeader, AdminRequest, LogIndex, Region, RegionEpoch, RegionId, StoreId};
 use regionmeta_batch::pd::{EmbeddedPd, PdClient};
-use regionmeta_batch::records;
-use regionmeta_batch::storage::{Durability, Family, Storage};
 use tempfile::TempDir;
 
 use super::host::Host;
-use super::{CLUSTER, Done, builder};
+use super::wire::{Letter, Mail};
+use super::{CLUSTER, Done, data};
 
 /// Far more than anything takes; who waits for so long waits for ever.
 const ROUNDS_MAX: usize = 500;
 
 pub(crate) struct Cluster {
-    pub(crate) pd: EmbeddedPd,
+    pub(crate) pd: Arc<dyn PdClient>,
     directory: TempDir,
+    /// Of each store its number, which names its directory.
+    numbers: BTreeMap<StoreId, usize>,
     /// The stores that are up.
     pub(crate) hosts: BTreeMap<StoreId, Host>,
+    post: Sender<Mail>,
+    letters: Receiver<Mail>,
+    /// Letters about this region from and to this store are lost.
+    pub(crate) cut: Option<(RegionId, StoreId)>,
+    /// This store dies the next time that its apply pool has something to do.
+    pub(crate) doomed: Option<StoreId>,
+    /// What clients have written, for comparison.
+    pub(crate) written: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
 impl Cluster {
-    /// Bootstraps the stores, and gives each a peer of the first region, which it returns.
-    pub(crate) fn start(stores: usize) -> Done<(Self, Region)> {
-        let (pd, directory) = (EmbeddedPd::new(CLUSTER), TempDir::new()?);
-        let mut made = Vec::new();
-        for number in 0..stores {
-            made.push(builder().bootstrap(directory.path().join(number.to_string()), &pd)?);
-        }
-        let first = pd.get_region(b"")?.ok_or("PD knows no region")?;
-        let mut peers = Vec::new();
-        for store in &made {
-            let id = store.ident().store_id;
-            let here = first.peer_on(id);
-            peers.push(match here {
-                Some(peer) => peer,
-                None => Peer::voter(pd.alloc_id()?.into(), id),
-            });
-        }
-        let epoch = RegionEpoch::new(stores as u64, 1);
-        let region = RegionDraft { peers, epoch, ..first.to_draft() }.build()?;
-        let mut cluster = Self { pd, directory, hosts: BTreeMap::new() };
-        for (number, store) in made.into_iter().enumerate() {
-            let id = store.ident().store_id;
-            write_first_region(store.storage(), &region)?;
-            store.close()?;
-            std::fs::rename(cluster.directory.path().join(number.to_string()), cluster.path(id))?;
-            cluster.restart(id)?;
-        }
-        Ok((cluster, region))
+    /// Starts the stores. The first one bootstraps the cluster and has all keys; the others have no region.
+    pub(crate) fn start(stores: usize) -> Done<Self> {
+        let (post, letters) = channel::unbounded();
+        let mut cluster = Self {
+            pd: Arc::new(EmbeddedPd::new(CLUSTER)),
+            directory: TempDir::new()?,
+            numbers: BTreeMap::new(),
+            hosts: BTreeMap::new(),
+            post,
+            letters,
+            cut: None,
+            doomed: None,
+            written: BTreeMap::new(),
+        };
+        (0..stores).try_for_each(|number| cluster.open(number))?;
+        Ok(cluster)
     }
 
-    fn path(&self, store: StoreId) -> PathBuf {
-        self.directory.path().join(format!("store-{store}"))
+    fn open(&mut self, number: usize) -> Done {
+        let host = Host::open(&self.path(number), self.pd.clone(), self.post.clone())?;
+        self.numbers.insert(host.id(), number);
+        self.hosts.insert(host.id(), host);
+        Ok(())
     }
 
-    /// The store is gone. Nothing in it was closed or synced for that.
+    fn path(&self, number: usize) -> PathBuf {
+        self.directory.path().join(format!("store-{number}"))
+    }
+
+    /// The store is gone. Nothing in it was closed or synced for that. The others elect leaders where it led.
     pub(crate) fn kill(&mut self, store: StoreId) -> Done {
-        self.hosts.remove(&store).map(drop).ok_or_else(|| "the store was down".into())
+        self.hosts.remove(&store).map(drop).ok_or("the store was down")?;
+        self.settle()
     }
 
     /// The store recovers from what it had on disk, and its peers go on from there.
     pub(crate) fn restart(&mut self, store: StoreId) -> Done {
-        let host = Host::open(&self.path(store))?;
-        self.hosts.insert(store, host);
-        Ok(())
+        let number = self.numbers.get(&store).copied().ok_or("there is no such store")?;
+        self.open(number)
     }
 
     pub(crate) fn host(&mut self, store: StoreId) -> Done<&mut Host> {
         self.hosts.get_mut(&store).ok_or_else(|| "the store is down".into())
     }
 
+    // --- regions -----------------------------------------------------------------------------------------------------
+
     pub(crate) fn leader(&self, region: RegionId) -> Option<StoreId> {
         self.hosts.iter().find(|(_, host)| host.leads(region)).map(|(store, _)| *store)
+    }
+
+    pub(crate) fn leading_host(&mut self, region: RegionId) -> Done<&mut Host> {
+        let leader = self.leader(region).ok_or_else(|| format!("nobody leads region {region}"))?;
+        self.host(leader)
     }
 
     /// The region as its leader has it.
@@ -88,34 +97,92 @@ impl Cluster {
         Ok(leader.and_then(|host| host.region(region)).ok_or_else(|| format!("nobody leads region {region}"))?)
     }
 
-    /// Proposes a command at the region's leader, at an epoch.
-    pub(crate) fn propose_at(&mut self, region: RegionId, epoch: RegionEpoch, command: AdminCommand) -> Done {
-        let leader = self.leader(region).ok_or("nobody leads the region")?;
-        self.host(leader)?.propose(&AdminRequest { header: AdminHeader::new(region, epoch), command })
+    /// Every region that is led, as its leader has it and how far it is applied there, in key order.
+    fn led(&self) -> Vec<(Region, LogIndex)> {
+        let all = self.hosts.values().flat_map(|host| host.regions().into_iter().map(move |region| (host, region)));
+        let led = all.filter(|(host, (region, _))| host.leads(region.id()));
+        let mut led: Vec<_> = led.map(|(_, region)| region).collect();
+        led.sort_by(|(a, _), (b, _)| a.start_key().cmp(b.start_key()));
+        led
     }
 
-    /// Proposes a command, and waits until every store that is up has the same regions, with this one moved.
-    pub(crate) fn change(&mut self, what: &str, region: RegionId, command: AdminCommand) -> Done {
-        let before = self.region(region)?;
-        self.propose_at(region, before.epoch(), command)?;
-        self.wait(what, |cluster| {
-            let moved = cluster.hosts.values().all(|host| host.region(region).is_some_and(|now| now != before));
-            moved && cluster.agrees()
+    /// Whether every store that is up has what the leaders have, as far as it has peers: the same regions, applied as far.
+    pub(crate) fn agrees(&self) -> bool {
+        let led = self.led();
+        self.hosts.iter().all(|(store, host)| {
+            let here = led.iter().filter(|(region, _)| region.peer_on(*store).is_some());
+            host.regions().iter().eq(here)
         })
     }
 
-    /// Whether every store that is up has the same regions, has applied the same of each, and each of them is led.
-    pub(crate) fn agrees(&self) -> bool {
-        let mut maps = self.hosts.values().map(Host::regions);
-        let first = maps.next().unwrap_or_default();
-        maps.all(|map| map == first) && first.iter().all(|(region, _)| self.leader(region.id()).is_some())
+    // --- changes -----------------------------------------------------------------------------------------------------
+
+    /// Proposes a command at the region's leader, at an epoch.
+    pub(crate) fn propose_at(&mut self, region: RegionId, epoch: RegionEpoch, command: AdminCommand) -> Done {
+        self.leading_host(region)?.propose(&AdminRequest { header: AdminHeader::new(region, epoch), command })
     }
 
-    /// Lets time pass until something holds.
+    /// Proposes a command, and waits until the leader has applied it.
+    pub(crate) fn begin(&mut self, what: &str, region: RegionId, command: AdminCommand) -> Done {
+        let before = self.region(region)?;
+        self.propose_at(region, before.epoch(), command)?;
+        self.wait(what, |cluster| cluster.region(region).is_ok_and(|now| now != before))
+    }
+
+    /// Proposes a command, and waits until every store that is up has applied it.
+    pub(crate) fn change(&mut self, what: &str, region: RegionId, command: AdminCommand) -> Done {
+        self.begin(what, region, command)?;
+        self.settle()
+    }
+
+    /// Writes keys at their leaders, and waits until it is applied there.
+    pub(crate) fn write(&mut self, what: &str, keys: &[&str]) -> Done {
+        let value = what.as_bytes();
+        for key in keys {
+            self.leading_host(self.owner(key)?)?.write(key.as_bytes(), Some(value))?;
+            self.written.insert(key.as_bytes().to_vec(), value.to_vec());
+        }
+        self.wait(what, |cluster| {
+            keys.iter().all(|key| cluster.read(key).is_ok_and(|found| found.as_deref() == Some(value)))
+        })
+    }
+
+    pub(crate) fn delete(&mut self, key: &str) -> Done {
+        self.leading_host(self.owner(key)?)?.write(key.as_bytes(), None)?;
+        self.written.remove(key.as_bytes());
+        self.wait(&format!("{key} is deleted"), |cluster| cluster.read(key).is_ok_and(|found| found.is_none()))
+    }
+
+    /// The region of a key.
+    fn owner(&self, key: &str) -> Done<RegionId> {
+        let owner = self.led().into_iter().find(|(region, _)| region.range().contains(key.as_bytes()));
+        owner.map(|(region, _)| region.id()).ok_or_else(|| format!("nobody leads the region of {key}").into())
+    }
+
+    /// The value that the leader of a key's region has for it.
+    fn read(&self, key: &str) -> Done<Option<Vec<u8>>> {
+        let owner = self.owner(key)?;
+        let host = self.hosts.values().find(|host| host.leads(owner)).ok_or("nobody leads it any more")?;
+        data::read(host.store.storage(), key.as_bytes())
+    }
+
+    // --- time --------------------------------------------------------------------------------------------------------
+
+    /// Lets time pass until all stores agree.
+    pub(crate) fn settle(&mut self) -> Done {
+        self.pass_time_until("all stores have the same", Self::agrees)
+    }
+
+    /// Lets time pass until something holds, and says so.
     pub(crate) fn wait(&mut self, what: &str, holds: impl Fn(&Self) -> bool) -> Done {
+        self.pass_time_until(what, holds)?;
+        println!("{what}");
+        Ok(())
+    }
+
+    fn pass_time_until(&mut self, what: &str, holds: impl Fn(&Self) -> bool) -> Done {
         for _ in 0..ROUNDS_MAX {
             if holds(self) {
-                println!("{what}");
                 return Ok(());
             }
             self.round()?;
@@ -124,29 +191,38 @@ impl Cluster {
     }
 
     fn round(&mut self) -> Done {
-        self.hosts.values_mut().for_each(Host::tick);
+        self.hosts.values_mut().try_for_each(Host::tick)?;
         loop {
-            let mut letters = Vec::new();
-            for host in self.hosts.values_mut() {
-                letters.extend(host.work()?);
-            }
+            self.kill_at_work()?;
+            self.hosts.values_mut().try_for_each(Host::work)?;
+            let letters: Vec<_> = self.letters.try_iter().collect();
             if letters.is_empty() {
                 return Ok(());
             }
-            for letter in letters {
-                if let Some(host) = self.hosts.get_mut(&letter.to) {
-                    host.receive(letter)?;
-                }
+            for (to, letter) in letters {
+                self.carry(to, &letter)?;
             }
         }
     }
-}
 
-/// What a Raft snapshot would bring to a new peer: the region's record, its apply state, the beginning of its log.
-fn write_first_region(storage: &impl Storage, region: &Region) -> Done {
-    let mut batch = storage.batch();
-    records::write_peer_state(storage, &mut batch, region, PeerState::Normal, None)?;
-    records::write_apply_state(storage, &mut batch, region.id(), &ApplyState::INITIAL)?;
-    records::put(storage, &mut batch, Family::Raft, &raft_state_key(region.id()), &RaftState::INITIAL)?;
-    Ok(storage.write(batch, Durability::Synced)?)
+    /// Entries are in the log and in the pool, and maybe applied and published; Raft's thread will not hear of it.
+    fn kill_at_work(&mut self) -> Done {
+        let Some(host) = self.doomed.and_then(|store| self.hosts.get_mut(&store)) else { return Ok(()) };
+        if host.hand_to_pool()? {
+            self.doomed.take().map(|store| self.hosts.remove(&store));
+        }
+        Ok(())
+    }
+
+    fn carry(&mut self, to: StoreId, bytes: &[u8]) -> Done {
+        let letter = Letter::decode(bytes)?;
+        let is_lost = |(region, store)| letter.region == region && [letter.from.store_id, to].contains(&store);
+        if self.cut.is_some_and(is_lost) {
+            return Ok(());
+        }
+        match self.hosts.get_mut(&to) {
+            Some(host) => host.receive(bytes),
+            None => Ok(()),
+        }
+    }
 }
