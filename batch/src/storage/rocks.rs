@@ -1,5 +1,6 @@
 //! [`RocksStorage`]: metadata in RocksDB. With its folder, the only place that names `rocksdb`.
 
+mod logs;
 mod options;
 
 use std::fmt;
@@ -36,7 +37,7 @@ impl RocksStorage {
             return Err(StorageError::NoStore { path: path.to_owned() });
         }
         check_ours(path, false)?;
-        Self::open_owned(path, &options::safe(durability))
+        Self::open_owned(path, options::safe(durability)?, durability)
     }
 
     /// Opens the store in a directory, and creates both if they are not there. The directory is created for this user only;
@@ -50,16 +51,17 @@ impl RocksStorage {
         if path.join(ROCKSDB_MARKER).exists() {
             check_ours(path, true)?;
         }
-        let mut options = options::safe(durability);
+        let mut options = options::safe(durability)?;
         options.create_if_missing(true);
         options.create_missing_column_families(true);
-        Self::open_owned(path, &options)
+        Self::open_owned(path, options, durability)
     }
 
-    fn open_owned(path: &Path, options: &Options) -> Result<Self, StorageError> {
+    fn open_owned(path: &Path, options: Options, durability: Durability) -> Result<Self, StorageError> {
         let owner = Owner::of(path)?;
+        logs::check(path, durability)?;
         let families = Family::ALL.map(|family| ColumnFamilyDescriptor::new(family.name(), options::family(family)));
-        let db = DB::open_cf_descriptors(options, path, families).map_err(|error| backend("open", path, &error))?;
+        let db = DB::open_cf_descriptors(&options, path, families).map_err(|error| backend("open", path, &error))?;
         Self::checked(Arc::new(db), owner)
     }
 

@@ -199,3 +199,10 @@ pub(crate) fn seeded(test: &str) -> (u64, fastrand::Rng) {
 pub(crate) fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
 }
+
+/// A directory for states of which there are many: in memory, where the system has such a place.
+pub(crate) fn scratch() -> TempDir {
+    let in_memory = std::path::Path::new("/dev/shm");
+    let made = if in_memory.is_dir() { TempDir::new_in(in_memory) } else { TempDir::new() };
+    made.unwrap()
+}

@@ -31,7 +31,7 @@ const REQUIRED: [(&str, &[&str]); 7] = [
 ];
 
 /// For a database of our own.
-pub(super) fn safe(durability: Durability) -> Options {
+pub(super) fn safe(durability: Durability) -> Result<Options, StorageError> {
     let mut options = compressed();
     options.set_manual_wal_flush(false);
     options.set_wal_bytes_per_sync(0);
@@ -40,7 +40,13 @@ pub(super) fn safe(durability: Durability) -> Options {
     options.set_track_and_verify_wals_in_manifest(true);
     options.set_wal_recovery_mode(recovery_mode(durability));
     options.set_keep_log_file_num(4);
-    options
+    // No binding sets this one. Each log then says what the one before it ended with: without it a log that lost its end at the
+    // border of a record, and that no flush has entered into the manifest yet, is a silent hole before the next log's batches.
+    options.get_options_from_string("track_and_verify_wals=true").map_err(|error| StorageError::Backend {
+        action: "set track_and_verify_wals",
+        location: "RocksDB's options".to_owned(),
+        cause: error.to_string(),
+    })
 }
 
 /// Synced writes: a torn tail is the only damage that a crash makes, anything else must be refused, not cut off silently.
