@@ -26,6 +26,8 @@ fn child() {
         "try" => crate::directory::child_tries(directory),
         "commit synced" => crate::kill::child_commits(directory, true),
         "commit buffered" => crate::kill::child_commits(directory, false),
+        "power synced" => crate::power::child_writes(directory, true),
+        "power buffered" => crate::power::child_writes(directory, false),
         other => panic!("no such role: {other}"),
     }
 }

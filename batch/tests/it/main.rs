@@ -23,6 +23,8 @@ mod peer_snapshot;
 mod peers;
 mod pool;
 mod pool_model;
+#[cfg(target_os = "linux")]
+mod power;
 mod recovery;
 mod storage;
 mod wal;

@@ -20,28 +20,27 @@ const ENTRIES_MAX: u64 = 4;
 /// Values around the sizes of a disk's sector, of its page, and of a block of RocksDB's log.
 const VALUE_BYTES: [usize; 5] = [30, 600, 5_000, 9_000, 40_000];
 
-/// A store that goes through a numbered history.
-pub(crate) struct History<'a, S: Storage> {
-    store: &'a Store<S>,
+/// A numbered history, and how far it has come.
+pub(crate) struct History {
     rng: fastrand::Rng,
     last_id: u64,
     number: u64,
 }
 
-impl<'a, S: Storage> History<'a, S> {
+impl History {
     /// From the state after bootstrap, which has the number 0.
-    pub(crate) fn begin(store: &'a Store<S>, seed: u64) -> Self {
-        Self { store, rng: fastrand::Rng::with_seed(seed), last_id: 1_000, number: 0 }
+    pub(crate) fn begin(seed: u64) -> Self {
+        Self { rng: fastrand::Rng::with_seed(seed), last_id: 1_000, number: 0 }
     }
 
     /// Commits the next batch. True if it is synced whatever the store's durability, because it buries a peer.
-    pub(crate) fn commit_next(&mut self) -> bool {
+    pub(crate) fn commit_next<S: Storage>(&mut self, store: &Store<S>) -> bool {
         self.number += 1;
-        let mut batch = self.store.begin();
+        let mut batch = store.begin();
         let entries = self.rng.u64(1..=ENTRIES_MAX);
-        let buried = (0..entries).fold(false, |buried, _| self.apply_one(&mut batch) || buried);
+        let buried = (0..entries).fold(false, |buried, _| self.apply_one(store, &mut batch) || buried);
         let number = self.number.to_be_bytes();
-        self.store.storage().put(batch.data(), Family::Default, &number_key(), &number).unwrap();
+        store.storage().put(batch.data(), Family::Default, &number_key(), &number).unwrap();
         batch.commit().unwrap();
         buried
     }
@@ -52,35 +51,35 @@ impl<'a, S: Storage> History<'a, S> {
     }
 
     /// Applies one more entry to a random region. True if it buries a peer.
-    fn apply_one(&mut self, batch: &mut ApplyBatch<'_, S>) -> bool {
+    fn apply_one<S: Storage>(&mut self, store: &Store<S>, batch: &mut ApplyBatch<'_, S>) -> bool {
         let key = format!("{:08x}", self.rng.u32(..));
-        let snapshot = self.store.meta().snapshot();
+        let snapshot = store.meta().snapshot();
         let id = snapshot.locate(key.as_bytes()).map_or(FIRST, |entry| entry.region().id());
         let Some(region) = batch.region(id) else { return false };
         match self.rng.u8(..5) {
-            0 | 1 => self.write(batch, &region, &key),
+            0 | 1 => self.write(store.storage(), batch, &region, &key),
             2 if region.range().contains_inside(key.as_bytes()) => self.split(batch, &region, &key),
             _ => return self.change_peers(batch, &region),
         }
         false
     }
 
-    fn write(&mut self, batch: &mut ApplyBatch<'_, S>, region: &Region, key: &str) {
+    fn write<S: Storage>(&mut self, storage: &S, batch: &mut ApplyBatch<'_, S>, region: &Region, key: &str) {
         let entry = next_entry(batch, region);
         batch.write(region.id(), at(entry), region.epoch()).unwrap();
         let longest = VALUE_BYTES[self.rng.usize(..VALUE_BYTES.len())];
         let value: Vec<u8> = (0..self.rng.usize(1..longest)).map(|_| self.rng.u8(1..)).collect();
-        self.store.storage().put(batch.data(), Family::Default, &data_key(key.as_bytes()), &value).unwrap();
+        storage.put(batch.data(), Family::Default, &data_key(key.as_bytes()), &value).unwrap();
     }
 
-    fn split(&mut self, batch: &mut ApplyBatch<'_, S>, region: &Region, key: &str) {
+    fn split<S: Storage>(&mut self, batch: &mut ApplyBatch<'_, S>, region: &Region, key: &str) {
         let child = self.new_id();
         let peers: Vec<_> = region.peers().map(|_| self.new_id()).collect();
         let entry = next_entry(batch, region);
         batch.apply(region.id(), at(entry), region.epoch(), &split(key, child, &peers)).unwrap();
     }
 
-    fn change_peers(&mut self, batch: &mut ApplyBatch<'_, S>, region: &Region) -> bool {
+    fn change_peers<S: Storage>(&mut self, batch: &mut ApplyBatch<'_, S>, region: &Region) -> bool {
         let peers: Vec<_> = region.peers().collect();
         let command = match &peers[..] {
             [_] if self.rng.bool() => add_learner(learner(self.new_id(), 2)),
@@ -120,10 +119,10 @@ pub(crate) struct Model {
 impl Model {
     pub(crate) fn of(seed: u64, batches: usize) -> Self {
         let store = builder().bootstrap_storage(MemStorage::new(), &EmbeddedPd::new(CLUSTER)).unwrap();
-        let mut history = History::begin(&store, seed);
+        let mut history = History::begin(seed);
         let mut states = vec![dump(store.storage())];
         for _ in 0..batches {
-            history.commit_next();
+            history.commit_next(&store);
             states.push(dump(store.storage()));
         }
         Self { states }
@@ -162,8 +161,8 @@ fn a_history_has_everything_and_can_be_repeated() {
     assert_eq!(model.states, Model::of(1, 60).states);
     let disk = MemStorage::new();
     let store = builder().bootstrap_storage(disk.clone(), &EmbeddedPd::new(CLUSTER)).unwrap();
-    let mut history = History::begin(&store, 1);
-    let buried = (0..60).filter(|_| history.commit_next()).count();
+    let mut history = History::begin(1);
+    let buried = (0..60).filter(|_| history.commit_next(&store)).count();
     assert!(buried > 0 && store.meta().snapshot().len() > 10, "{buried} {}", store.meta().snapshot().len());
     drop(store);
     assert_eq!(model.assert_is_a_state(&builder().open_storage(disk).unwrap(), "reopened"), 60);

@@ -10,6 +10,8 @@
 //! each write was synced before the next one began. Rot is refused. A torn write at the end of synced ones is cut off, and in a
 //! store with buffered writes RocksDB goes back to the state before it.
 //!
+//! The manifest, in which RocksDB keeps what its files are, has the same format and the same two weaknesses.
+//!
 //! The format of the logs is RocksDB's documented one: blocks of 32 KiB, in each of them records of checksum, length, kind and
 //! payload. Reading the logs once more costs about as much as copying them; they are no larger than the write buffers.
 
@@ -24,23 +26,40 @@ const HEADER_BYTES: usize = 7;
 /// The least that a disk writes whole.
 const SECTOR_BYTES: usize = 512;
 
-/// Refuses logs with rot in them, and cuts a torn write off the end of a synced store's newest log.
+/// Refuses logs with rot in them, and cuts a torn write off the end of what was synced write by write: the manifest, and a
+/// synced store's newest log.
 pub(super) fn check(path: &Path, durability: Durability) -> Result<(), StorageError> {
+    if let Some(manifest) = manifest(path) {
+        judge(&manifest, true, true)?;
+    }
     let logs = logs(path)?;
-    for (at, log) in logs.iter().enumerate() {
-        let io = |action| move |source| StorageError::Io { path: log.clone(), action, source };
-        let Some(damage) = first_damage(log).map_err(io("read the log"))? else { continue };
-        let is_synced = durability == Durability::Synced;
-        if !damage.is_torn() || (is_synced && damage.followed) {
-            return Err(StorageError::DamagedLog { path: log.clone(), offset: damage.at });
-        }
-        let is_newest = at + 1 == logs.len();
-        if is_synced && is_newest {
-            tracing::warn!(log = %log.display(), offset = damage.whole, "cutting off a write that a crash interrupted");
-            cut(log, damage.whole).map_err(io("cut a torn write off the log"))?;
-        }
+    let newest = logs.last();
+    logs.iter().try_for_each(|log| judge(log, durability == Durability::Synced, newest == Some(log)))
+}
+
+fn judge(log: &Path, is_synced: bool, is_newest: bool) -> Result<(), StorageError> {
+    let io = |action| move |source| StorageError::Io { path: log.to_owned(), action, source };
+    let Some(damage) = first_damage(log).map_err(io("read the log"))? else { return Ok(()) };
+    if !damage.is_torn() || (is_synced && damage.followed) {
+        return Err(StorageError::DamagedLog { path: log.to_owned(), offset: damage.at });
+    }
+    if is_synced && is_newest {
+        tracing::warn!(log = %log.display(), offset = damage.whole, "cutting off a write that a crash interrupted");
+        cut(log, damage.whole).map_err(io("cut a torn write off the log"))?;
     }
     Ok(())
+}
+
+/// Whether a database has no log at all. A power loss leaves one like that, if its only log had no durable name yet.
+pub(super) fn none(path: &Path) -> Result<bool, StorageError> {
+    Ok(logs(path)?.is_empty())
+}
+
+/// The manifest of a database, which has the format of a log; none if there is no database yet, or if RocksDB has to say what
+/// is wrong with it.
+fn manifest(path: &Path) -> Option<PathBuf> {
+    let name = fs::read_to_string(path.join(super::ROCKSDB_MARKER)).ok()?;
+    Some(path.join(name.trim_end())).filter(|manifest| manifest.is_file())
 }
 
 fn cut(log: &Path, length: u64) -> io::Result<()> {

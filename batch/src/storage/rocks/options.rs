@@ -31,7 +31,7 @@ const REQUIRED: [(&str, &[&str]); 7] = [
 ];
 
 /// For a database of our own.
-pub(super) fn safe(durability: Durability) -> Result<Options, StorageError> {
+pub(super) fn safe(durability: Durability) -> Options {
     let mut options = compressed();
     options.set_manual_wal_flush(false);
     options.set_wal_bytes_per_sync(0);
@@ -40,8 +40,13 @@ pub(super) fn safe(durability: Durability) -> Result<Options, StorageError> {
     options.set_track_and_verify_wals_in_manifest(true);
     options.set_wal_recovery_mode(recovery_mode(durability));
     options.set_keep_log_file_num(4);
-    // No binding sets this one. Each log then says what the one before it ended with: without it a log that lost its end at the
-    // border of a record, and that no flush has entered into the manifest yet, is a silent hole before the next log's batches.
+    options
+}
+
+/// Has each log say what the one before it ended with, and verifies it. Without it a log that lost its end at the border of a
+/// record, and that no flush has entered into the manifest yet, is a silent hole before the next log's batches.
+pub(super) fn with_chained_logs(mut options: Options) -> Result<Options, StorageError> {
+    // No binding sets this one by itself.
     options.get_options_from_string("track_and_verify_wals=true").map_err(|error| StorageError::Backend {
         action: "set track_and_verify_wals",
         location: "RocksDB's options".to_owned(),
