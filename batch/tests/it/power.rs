@@ -36,6 +36,8 @@ const BATCHES: usize = 40;
 const BATCHES_PER_FLUSH: usize = 6;
 /// After this batch the child opens its store again, so that the trace has a recovery in it.
 const REOPENED_AFTER: usize = 25;
+/// How long a sync takes: while a log that was left behind is synced, batches go into the next one.
+const SYNC_US: &str = "3000";
 const SEED: &str = "REGIONMETA_POWER_CHILD_SEED";
 
 // --- the child ------------------------------------------------------------------------------------------------------
@@ -96,7 +98,7 @@ impl Recording {
         let written = directory.path().join("trace");
         let mut command = child::command(if synced { "power synced" } else { "power buffered" }, &root);
         command.env("LD_PRELOAD", shim).env("POWER_ROOT", &root).env("POWER_TRACE", &written);
-        command.env("POWER_SLOW_US", "300").env(SEED, seed.to_string());
+        command.env("POWER_SLOW_US", SYNC_US).env(SEED, seed.to_string());
         let mut child = child::Running::from_command(command).unwrap();
         assert_eq!(child.heard().as_deref(), Some("done"));
         drop(child);

@@ -178,7 +178,7 @@ enum Taken<'a> {
 impl<'a> Taken<'a> {
     /// Every file of a state is torn in the same style, but for some that are whole.
     fn draw(style: u8, rng: &'a mut fastrand::Rng) -> Self {
-        match (rng.u8(..8), style) {
+        match (rng.u8(..6), style) {
             (0, _) => Self::All,
             (1, _) | (_, 0) => Self::Nothing,
             (_, 1) => Self::First(rng),
