@@ -26,5 +26,6 @@ mod pool_model;
 #[cfg(target_os = "linux")]
 mod power;
 mod recovery;
+mod recovery_crash;
 mod storage;
 mod wal;

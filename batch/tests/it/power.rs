@@ -30,6 +30,7 @@ use crate::numbered::{History, Model};
 
 use disk::Disk;
 use trace::Event;
+pub(crate) use trace::shim;
 
 const BATCHES: usize = 40;
 /// Every so many batches a family is flushed, beside the batches that follow.

@@ -14,7 +14,7 @@ use regionmeta_batch::storage::{Durability, Family, RocksStorage};
 use regionmeta_batch::{OpenError, Store};
 use tempfile::TempDir;
 
-use crate::common::{CLUSTER, builder, scratch, seeded, setting};
+use crate::common::{CLUSTER, builder, copy_directory, scratch, seeded, setting};
 use crate::numbered::{History, Model};
 
 use log::{logs, record_ends};
@@ -81,7 +81,7 @@ impl Victim {
     fn after(&self, what: &str, damage: impl FnOnce(&Path)) -> Verdict {
         let directory = scratch();
         let path = directory.path().join("store");
-        copy(&self.directory.path().join("store"), &path);
+        copy_directory(&self.directory.path().join("store"), &path);
         damage(&path);
         let open = || builder().durability(self.durability).open(&path);
         match open() {
@@ -105,14 +105,6 @@ impl Victim {
 fn flush_host_data(store: &Store<RocksStorage>) {
     let db = store.storage().db();
     db.flush_cf(db.cf_handle(Family::Default.name()).unwrap()).unwrap();
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
-    }
 }
 
 fn cut(log: &Path, length: usize) {

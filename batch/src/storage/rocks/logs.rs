@@ -26,24 +26,37 @@ const HEADER_BYTES: usize = 7;
 /// The least that a disk writes whole.
 const SECTOR_BYTES: usize = 512;
 
-/// Refuses logs with rot in them, and cuts a torn write off the end of what was synced write by write: the manifest, and a
-/// synced store's newest log.
+/// Refuses logs with rot in them, and cuts a torn write off the end of the manifest and of a synced store's newest log.
 pub(super) fn check(path: &Path, durability: Durability) -> Result<(), StorageError> {
     if let Some(manifest) = manifest(path) {
-        judge(&manifest, true, true)?;
+        // RocksDB syncs several of its records at once, so whole ones may follow a torn one. If one of them was synced all the
+        // same, RocksDB misses the files that it named.
+        judge(&manifest, Writes { synced_one_by_one: false, may_be_cut: true })?;
     }
     let logs = logs(path)?;
     let newest = logs.last();
-    logs.iter().try_for_each(|log| judge(log, durability == Durability::Synced, newest == Some(log)))
+    let synced_one_by_one = durability == Durability::Synced;
+    logs.iter().try_for_each(|log| {
+        judge(log, Writes { synced_one_by_one, may_be_cut: synced_one_by_one && newest == Some(log) })
+    })
 }
 
-fn judge(log: &Path, is_synced: bool, is_newest: bool) -> Result<(), StorageError> {
+/// How a log was written.
+#[derive(Clone, Copy)]
+struct Writes {
+    /// A write was synced before the next one began, so nothing whole follows a torn one.
+    synced_one_by_one: bool,
+    /// RocksDB would refuse a torn write at its end.
+    may_be_cut: bool,
+}
+
+fn judge(log: &Path, writes: Writes) -> Result<(), StorageError> {
     let io = |action| move |source| StorageError::Io { path: log.to_owned(), action, source };
     let Some(damage) = first_damage(log).map_err(io("read the log"))? else { return Ok(()) };
-    if !damage.is_torn() || (is_synced && damage.followed) {
+    if !damage.is_torn() || (writes.synced_one_by_one && damage.followed) {
         return Err(StorageError::DamagedLog { path: log.to_owned(), offset: damage.at });
     }
-    if is_synced && is_newest {
+    if writes.may_be_cut {
         tracing::warn!(log = %log.display(), offset = damage.whole, "cutting off a write that a crash interrupted");
         cut(log, damage.whole).map_err(io("cut a torn write off the log"))?;
     }
