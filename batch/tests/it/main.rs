@@ -13,6 +13,7 @@ mod bootstrap;
 mod child;
 mod common;
 mod directory;
+mod hostile;
 mod kill;
 mod merge;
 mod model;
