@@ -51,6 +51,11 @@ impl Owner {
     }
 }
 
+/// Whether a store of ours was ever opened in a directory.
+pub(super) fn was_owned(path: &Path) -> bool {
+    path.join(LOCK_FILE).exists()
+}
+
 /// Refuses whatever is not a directory that only this user can write.
 pub(super) fn check_directory(path: &Path) -> Result<(), StorageError> {
     // The kernel follows a link that a slash, or a dot behind one, comes after; components have neither.

@@ -26,6 +26,11 @@ fn child() {
         "try" => crate::directory::child_tries(directory),
         "commit synced" => crate::kill::child_commits(directory, true),
         "commit buffered" => crate::kill::child_commits(directory, false),
+        #[cfg(target_os = "linux")]
+        "power synced" => crate::power::child_writes(directory, true),
+        #[cfg(target_os = "linux")]
+        "power buffered" => crate::power::child_writes(directory, false),
+        "recover" => crate::recovery_crash::child_recovers(directory),
         other => panic!("no such role: {other}"),
     }
 }
@@ -83,6 +88,14 @@ impl Running {
 }
 
 impl Running {
+    /// Waits for its end. True if it was killed, false if it came to its end.
+    pub(crate) fn was_killed(mut self) -> bool {
+        while self.heard().is_some() {}
+        let status = self.child.wait().unwrap();
+        assert!(status.success() || status.signal() == Some(9), "the child failed: {status}");
+        !status.success()
+    }
+
     /// SIGKILL after a while, wherever the child then is; returns everything that it said.
     pub(crate) fn kill_after(&mut self, delay: Duration) -> Vec<String> {
         let pid = Pid::from_child(&self.child);

@@ -43,6 +43,17 @@ pub(super) fn safe(durability: Durability) -> Options {
     options
 }
 
+/// Has each log say what the one before it ended with, and verifies it. Without it a log that lost its end at the border of a
+/// record, and that no flush has entered into the manifest yet, is a silent hole before the next log's batches.
+pub(super) fn with_chained_logs(mut options: Options) -> Result<Options, StorageError> {
+    // No binding sets this one by itself.
+    options.get_options_from_string("track_and_verify_wals=true").map_err(|error| StorageError::Backend {
+        action: "set track_and_verify_wals",
+        location: "RocksDB's options".to_owned(),
+        cause: error.to_string(),
+    })
+}
+
 /// Synced writes: a torn tail is the only damage that a crash makes, anything else must be refused, not cut off silently.
 /// Buffered writes: a power loss may tear an older log, and then the state must be a prefix.
 const fn recovery_mode(durability: Durability) -> DBRecoveryMode {
