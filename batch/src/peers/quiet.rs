@@ -47,7 +47,9 @@ mod tests {
     fn nothing_is_kept_of_who_has_a_leader() {
         let mut quiet = QuietChildren::default();
         let id = RegionId::new;
-        [(1, 10), (1, 11), (2, 20), (10, 30)].map(|(parent, child)| quiet.add(id(parent), id(child)));
+        for (parent, child) in [(1, 10), (1, 11), (2, 20), (10, 30)] {
+            quiet.add(id(parent), id(child));
+        }
         quiet.forget(id(10));
         assert_eq!(quiet.take(id(1)), [id(11)]);
         quiet.forget(id(11));
