@@ -351,6 +351,29 @@ fn hold(case: &str, point: FailPoint) {
     assert!(reopened.storage().get(Family::Default, b"host").unwrap().is_some(), "{what}: the held change is lost");
 }
 
+/// A region that another batch holds is not asked for again and again: a worker that did so would be busy with nothing.
+#[test]
+fn a_worker_does_not_spin_for_a_region_that_another_batch_holds() {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let store = Arc::new(prepared(MemStorage::new(), "write"));
+    let mut other = store.begin();
+    other.advance(LEFT, at(next(&store, LEFT))).unwrap();
+    let scenario = FailScenario::setup();
+    let tries = Arc::new(AtomicUsize::new(0));
+    let counted = tries.clone();
+    fail::cfg_callback(FailPoint::Check.name(), move || drop(counted.fetch_add(1, Ordering::Relaxed))).unwrap();
+    let (sender, answers) = unbounded::<Answer<Arc<()>>>();
+    let pool = ApplyPool::start(store.clone(), ChannelHost::new(sender), ApplySettings::default()).unwrap();
+    let (id, held) = entry(&store, "write", Arc::new(()));
+    pool.router().send(id, held).unwrap();
+    std::thread::sleep(Duration::from_millis(50));
+    assert_eq!(tries.load(Ordering::Relaxed), 1);
+    drop(other);
+    assert!(answers.recv_timeout(WATCHDOG).unwrap().result.is_ok());
+    assert_eq!(tries.load(Ordering::Relaxed), 2);
+    scenario.teardown();
+}
+
 const CHILD_CASE: &str = "REGIONMETA_TEST_FAILPOINT";
 const CHILD_DIRECTORY: &str = "REGIONMETA_TEST_DIRECTORY";
 
