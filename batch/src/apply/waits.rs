@@ -13,10 +13,13 @@ use regionmeta::RegionId;
 
 use super::delegate::CaughtUp;
 
+/// By target, for which source it waits, and whether that is over.
+type ByTarget = HashMap<RegionId, (RegionId, Arc<CaughtUp>)>;
+
 /// All waits of a pool. Each target waits for one source at most.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Waits {
-    by_target: Arc<Mutex<HashMap<RegionId, (RegionId, Arc<CaughtUp>)>>>,
+    by_target: Arc<Mutex<ByTarget>>,
 }
 
 /// A target waits as long as it has this.
@@ -45,7 +48,7 @@ impl Waits {
         Some(Wait { waits: self.clone(), target, caught_up })
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<RegionId, (RegionId, Arc<CaughtUp>)>> {
+    fn lock(&self) -> MutexGuard<'_, ByTarget> {
         self.by_target.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
