@@ -8,6 +8,12 @@
     reason = "a test that meets the unexpected has to fail, and a panic says where"
 )]
 
+#[path = "../../../core/tests/it/admin_oracle.rs"]
+#[allow(dead_code, reason = "shared with the tests of the transitions")]
+mod admin_oracle;
+#[path = "../../../core/tests/it/admin_world.rs"]
+#[allow(dead_code, reason = "shared with the tests of the transitions")]
+mod admin_world;
 mod apply;
 mod bootstrap;
 mod child;
@@ -21,6 +27,7 @@ mod peer_life;
 mod peer_snapshot;
 mod peers;
 mod pool;
+mod pool_commands;
 mod pool_model;
 mod recovery;
 mod storage;
