@@ -19,6 +19,7 @@ mod bootstrap;
 mod child;
 mod common;
 mod directory;
+mod disk_full;
 mod kill;
 mod merge;
 mod model;
