@@ -15,12 +15,15 @@ mod admin_oracle;
 #[allow(dead_code, reason = "shared with the tests of the transitions")]
 mod admin_world;
 mod apply;
+mod bad_input;
 mod bootstrap;
+mod callbacks;
 mod child;
 mod common;
 mod directory;
 mod disk_full;
 mod kill;
+mod memory;
 mod merge;
 mod model;
 mod options;
