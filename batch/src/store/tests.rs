@@ -127,8 +127,10 @@ fn a_refused_batch_is_told_and_poisons_nothing() {
         let Err(AnswerError::NotApplied(ApplyError::BatchRefused(refusal))) = result else { panic!("{result:?}") };
         assert!(matches!(refusal, Refusal::Stale { region: FIRST, .. }), "{refusal}");
     }
+    let started = std::time::Instant::now();
     while pool.router().region(FIRST).is_some() {
-        std::thread::yield_now(); // it leaves after the answers
+        assert!(started.elapsed() < Duration::from_secs(10), "the region stays"); // it leaves after the answers
+        std::thread::yield_now();
     }
     store.check_writable().unwrap();
     assert_eq!((store.apply_state(FIRST).applied_index.get(), stored(&store)), (5, before));

@@ -22,10 +22,25 @@ pub(crate) fn prepared<S: Storage>(storage: S, case: Case) -> Store<S> {
     store
 }
 
-/// Sends the entries of a case through a pool, all in one batch, and returns the first refusal among their answers; `None` if
-/// there is none, and a panic took an entry.
-pub(crate) fn run<S: Storage>(store: Store<S>, case: Case) -> Option<Result<(), AnswerError>> {
+/// What became of a case.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    /// The first refusal among the answers; `None` if there is none, and a panic took an entry.
+    answer: Option<Result<(), AnswerError>>,
+    /// Whether readers saw anything new.
+    is_published: bool,
+}
+
+impl Outcome {
+    fn is_done(&self) -> bool {
+        matches!(self.answer, Some(Ok(())))
+    }
+}
+
+/// Sends the entries of a case through a pool, all in one batch.
+pub(crate) fn run<S: Storage>(store: Store<S>, case: Case) -> Outcome {
     let store = Arc::new(store);
+    let sequence = store.meta().sequence();
     let (sender, answers) = unbounded::<Answer<Arc<()>>>();
     let settings = ApplySettings { workers: 1, ..ApplySettings::default() };
     let pool = ApplyPool::start(store.clone(), ChannelHost::new(sender), settings).unwrap();
@@ -44,8 +59,8 @@ pub(crate) fn run<S: Storage>(store: Store<S>, case: Case) -> Option<Result<(), 
         }
     }
     let are_all_there = heard.len() == sent;
-    let answer = heard.into_iter().reduce(Result::and);
-    answer.filter(|answer| are_all_there || answer.is_err())
+    let answer = heard.into_iter().reduce(Result::and).filter(|answer| are_all_there || answer.is_err());
+    Outcome { answer, is_published: store.meta().sequence() != sequence }
 }
 
 /// The content of the storage before and after a case, as an open finds and leaves it.
@@ -53,7 +68,7 @@ pub(crate) fn before_and_after(case: Case) -> (Dump, Dump) {
     let disk = MemStorage::new();
     let store = prepared(disk.clone(), case);
     let before = dump(&disk);
-    assert!(matches!(run(store, case), Some(Ok(()))), "{case:?} is refused");
+    assert!(run(store, case).is_done(), "{case:?} is refused");
     drop(builder().open_storage(disk.clone()).unwrap()); // finishes a destroy
     (before, dump(&disk))
 }
@@ -70,8 +85,13 @@ pub(crate) fn reopened<S: Storage>(storage: S, (before, after): &(Dump, Dump), w
 
 /// Whether the batch is on disk when the way comes to a point.
 pub(crate) fn is_written_at(point: FailPoint) -> bool {
-    let position = |point| FailPoint::ALL.iter().position(|other| *other == point);
-    position(point) >= position(FailPoint::Written)
+    is_behind(point, FailPoint::Written)
+}
+
+/// Whether a point is another one, or behind it.
+fn is_behind(point: FailPoint, other: FailPoint) -> bool {
+    let position = |point| FailPoint::ALL.iter().position(|known| *known == point);
+    position(point) >= position(other)
 }
 
 #[test]
@@ -105,18 +125,18 @@ fn inject(case: Case, point: FailPoint, action: &'static str, expected: &(Dump, 
             fail::cfg_callback(point.name(), wait).unwrap();
         }
     }
-    let answer = run(store, case);
+    let outcome = run(store, case);
     scenario.teardown();
     let done = reopened(disk, expected, &what);
     if action == "delay" {
         assert!(reached.load(Ordering::Relaxed) > 0, "{what}: never reached");
-        assert!(done && matches!(answer, Some(Ok(()))), "{what}: {answer:?}");
+        assert!(done && outcome.is_done(), "{what}: {outcome:?}");
         return;
     }
     // Answers are given before the last point only.
-    let answered = point == FailPoint::Answered;
-    assert_eq!(matches!(answer, Some(Ok(()))), answered, "{what}: {answer:?}");
+    assert_eq!(outcome.is_done(), point == FailPoint::Answered, "{what}: {outcome:?}");
     assert_eq!(done, is_written_at(point), "{what}");
+    assert!(!outcome.is_published || is_behind(point, FailPoint::Published), "{what}: published too early");
 }
 
 /// A region that another batch holds is not asked for again and again: a worker that did so would be busy with nothing.
