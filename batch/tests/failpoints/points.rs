@@ -157,6 +157,11 @@ fn a_worker_does_not_spin_for_a_region_that_another_batch_holds() {
     let pool = ApplyPool::start(store.clone(), ChannelHost::new(sender), ApplySettings::default()).unwrap();
     let held = cases::entry(&store, cases::in_the_middle("write"), Arc::new(()));
     pool.router().send(MAIN, held).unwrap();
+    let started = Instant::now();
+    while tries.load(Ordering::Relaxed) == 0 {
+        assert!(started.elapsed() < WATCHDOG, "it is never tried");
+        std::thread::yield_now();
+    }
     std::thread::sleep(Duration::from_millis(50));
     assert_eq!(tries.load(Ordering::Relaxed), 1);
     drop(other);
