@@ -117,7 +117,10 @@ fn a_refused_batch_is_told_and_poisons_nothing() {
     let before = stored(&store);
     let behind_its_back = {
         let store = store.clone();
-        Data::with(move |_, _, _| Ok(drop(reserve(&store).publish())))
+        Data::with(move |_, _, _| {
+            drop(reserve(&store).publish());
+            Ok(())
+        })
     };
     let batch = [admin(6, 1).with_data(behind_its_back), admin(7, 2), admin(8, 3)];
     pool.router().region(FIRST).unwrap().try_send_all(&mut batch.into()).unwrap();

@@ -163,10 +163,11 @@ fn a_host_may_go_anywhere_from_each_of_its_methods() {
         assert!(router.stop(LEFT));
         // Ending is a method's business as well: what is left is answered and stopped by the caller's thread.
         let (ended, end) = unbounded();
-        std::thread::spawn(move || {
+        let end_it = move || {
             ManuallyDrop::into_inner(pool).shut_down();
             ended.send(()).unwrap();
-        });
+        };
+        std::thread::Builder::new().name("ends the pool".to_owned()).spawn(end_it).unwrap();
         end.recv_timeout(WATCHDOG).expect("the pool does not end");
         assert_eq!(store.meta().snapshot().validate(), []);
     }
