@@ -252,7 +252,11 @@ impl AdminCommand {
                 return Err(AdminError::EpochNotMatch { kind, request, current });
             }
         }
-        check_flashback(header, kind, current)
+        match kind {
+            // The two flashback commands pass always (spec section 7.2).
+            AdminKind::PrepareFlashback | AdminKind::FinishFlashback => Ok(()),
+            _ => current.check_flashback(header.flashback),
+        }
     }
 
     /// A region that merges only takes what leaves it as it is, and what ends the merge (spec section 7.2).
@@ -269,13 +273,18 @@ impl AdminCommand {
     }
 }
 
-/// The two flashback commands pass always (spec section 7.2).
-fn check_flashback(header: &AdminHeader, kind: AdminKind, current: &Region) -> Result<(), AdminError> {
-    let region = current.id();
-    match (kind, current.flashback_start_ts()) {
-        (AdminKind::PrepareFlashback | AdminKind::FinishFlashback, _) => Ok(()),
-        (_, Some(start_ts)) if !header.flashback => Err(AdminError::FlashbackInProgress { region, start_ts }),
-        (_, None) if header.flashback => Err(AdminError::FlashbackNotPrepared { region }),
-        _ => Ok(()),
+impl Region {
+    /// Whether the region takes a command or a write that is part of a flashback, or is not: in flashback mode it takes
+    /// nothing else, and out of it none (spec section 7.2). O(1).
+    ///
+    /// # Errors
+    /// [`AdminError::FlashbackInProgress`], [`AdminError::FlashbackNotPrepared`].
+    pub fn check_flashback(&self, is_flashback: bool) -> Result<(), AdminError> {
+        let region = self.id();
+        match (self.flashback_start_ts(), is_flashback) {
+            (Some(start_ts), false) => Err(AdminError::FlashbackInProgress { region, start_ts }),
+            (None, true) => Err(AdminError::FlashbackNotPrepared { region }),
+            _ => Ok(()),
+        }
     }
 }

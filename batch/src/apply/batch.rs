@@ -9,8 +9,8 @@ use std::cmp::Ordering;
 use regionmeta::layout::{apply_state_key, region_state_key, snapshot_raft_state_key};
 use regionmeta::{
     AdminCommand, AdminError, AdminHeader, ApplyContext, ApplyState, Change, Changeset, ChildDecision,
-    ChildReservation, EpochHalves, LogIndex, LogPosition, Outcome, PeerId, PeerState, RaftState, Reason, Refusal,
-    Region, RegionDraft, RegionEpoch, RegionId, Removal, Sequence, SplitChild, Verdict,
+    ChildReservation, EpochHalves, LogIndex, LogPosition, Outcome, PeerId, PeerState, Permit, RaftState, Reason,
+    Refusal, Region, RegionDraft, RegionEpoch, RegionId, Removal, Sequence, SplitChild, Verdict,
 };
 
 use crate::creating::Reserved;
@@ -52,6 +52,12 @@ pub enum ApplyError {
     Waits(AdminError),
     #[error("nothing more of this region may be applied: {0}")]
     Fatal(AdminError),
+    #[error(
+        "region {region} waits for its merge source {partner}, which waits for it: their logs contradict each other"
+    )]
+    MergeCircle { region: RegionId, partner: RegionId },
+    #[error("nothing of its batch was written: {0}")]
+    BatchRefused(Refusal),
     #[error("region {region}: this version cannot apply the outcome of its command: {outcome:?}")]
     Unsupported { region: RegionId, outcome: Outcome },
     #[error(transparent)]
@@ -73,6 +79,11 @@ impl ApplyError {
     #[must_use]
     pub fn counts(&self) -> bool {
         matches!(self, Self::Refused(_) | Self::EpochNotMatch { .. })
+    }
+
+    /// Whether nothing more of the region may be applied here: an entry that comes next cannot be skipped, and not executed.
+    pub(super) fn ends_the_region(&self) -> bool {
+        matches!(self, Self::Fatal(_) | Self::Waits(_) | Self::MergeCircle { .. } | Self::Unsupported { .. })
     }
 
     /// The epoch of a proposal that came too late or too early, and the region as it was found instead.
@@ -321,17 +332,42 @@ impl<'a, S: Storage> ApplyBatch<'a, S> {
     }
 
     /// Counts an ordinary write, proposed at `epoch`, whose data is in [`data`](Self::data): its version must be the
-    /// region's. Returns the region that it writes to.
+    /// region's, and the region not in flashback mode. Returns the region that it writes to.
     ///
     /// # Errors
-    /// [`ApplyError`]. Only after [`ApplyError::EpochNotMatch`] the entry counts as applied; its data must be left out.
+    /// [`ApplyError`]. Only after [`ApplyError::EpochNotMatch`] and [`ApplyError::Refused`] the entry counts as applied; its
+    /// data must be left out.
     pub fn write(&mut self, region: RegionId, entry: LogPosition, epoch: RegionEpoch) -> Result<Region, ApplyError> {
+        self.check_and_write(region, entry, epoch, false)
+    }
+
+    /// As [`write`](Self::write), for a write that is part of a flashback: the region must be in flashback mode.
+    ///
+    /// # Errors
+    /// As for [`write`](Self::write).
+    pub fn write_in_flashback(
+        &mut self,
+        region: RegionId,
+        entry: LogPosition,
+        epoch: RegionEpoch,
+    ) -> Result<Region, ApplyError> {
+        self.check_and_write(region, entry, epoch, true)
+    }
+
+    pub(super) fn check_and_write(
+        &mut self,
+        region: RegionId,
+        entry: LogPosition,
+        epoch: RegionEpoch,
+        is_flashback: bool,
+    ) -> Result<Region, ApplyError> {
         let current = self.check_entry(region, entry)?;
         self.count(region, entry)?;
-        match epoch.matches(current.epoch(), EpochHalves::VERSION) {
-            true => Ok(current),
-            false => Err(ApplyError::EpochNotMatch { request: epoch, current }),
+        if !epoch.matches(current.epoch(), EpochHalves::VERSION) {
+            return Err(ApplyError::EpochNotMatch { request: epoch, current });
         }
+        current.check_flashback(is_flashback)?;
+        Ok(current)
     }
 
     /// Writes the batch, then publishes it. Readers see all of it or nothing.
@@ -354,7 +390,7 @@ impl<'a, S: Storage> ApplyBatch<'a, S> {
             return Err(CommitError::Incomplete);
         }
         FailPoint::Prepare.reach()?;
-        let permit = self.store.writer().prepare(self.changeset())?;
+        let permit = self.reserve()?;
         FailPoint::Reserved.reach()?;
         let changes = permit.changeset().changes().to_vec();
         let fuse = self.store.poison().fuse();
@@ -370,6 +406,18 @@ impl<'a, S: Storage> ApplyBatch<'a, S> {
         FailPoint::Published.reach()?;
         fuse.defuse();
         Ok(Committed { sequence, changes })
+    }
+
+    /// What another batch has reserved is free again when that batch ends. It has all that it needs and waits for the disk
+    /// alone, so waiting for it ends as well.
+    fn reserve(&self) -> Result<Permit<'a>, Refusal> {
+        loop {
+            let ended = self.store.progress().batches_ended();
+            match self.store.writer().prepare(self.changeset()) {
+                Err(Refusal::Reserved { .. }) => self.store.progress().wait_for_an_end(ended),
+                prepared => return prepared,
+            }
+        }
     }
 
     fn persist(&mut self) -> Result<(), StorageError> {

@@ -24,6 +24,8 @@ fn child() {
     match role.as_str() {
         "hold" => crate::directory::child_holds(directory),
         "try" => crate::directory::child_tries(directory),
+        "large batches" => crate::memory::child_writes_large_batches(directory),
+        "disk full" => crate::disk_full::child_fills(directory),
         "commit synced" => crate::kill::child_commits(directory, true),
         "commit buffered" => crate::kill::child_commits(directory, false),
         #[cfg(target_os = "linux")]
