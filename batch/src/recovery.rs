@@ -17,6 +17,7 @@ mod scan;
 use std::time::{Duration, Instant};
 
 use regionmeta::layout::{decode_raft_key, region_state_key};
+use regionmeta::mutant::{Mutant, planted};
 use regionmeta::{ApplyState, KeyBuf, PeerState, RaftState, Refusal, Region, RegionId, StoreId, StoreIdent, StoreMeta};
 
 use crate::raft_engine::RaftEngine;
@@ -149,7 +150,10 @@ pub(crate) fn recover(
 
 /// The published map. Whether the regions contradict one another shows here, and only here, so it comes before any repair.
 fn build(found: &scan::Found, store: StoreId) -> Result<StoreMeta, RecoveryError> {
-    let (live, tombstones): (Vec<_>, Vec<_>) = found.regions.iter().partition(|region| region.state().is_live());
+    let (mut live, tombstones): (Vec<_>, Vec<_>) = found.regions.iter().partition(|region| region.state().is_live());
+    if planted(Mutant::M8) {
+        live.dedup_by(|later, earlier| later.range().overlaps(earlier.range()));
+    }
     // After a removal the list of peers no longer has the destroyed one.
     let buried_peer = |region: &Region| region.destroyed_peer().or_else(|| region.peer_on(store).map(|peer| peer.id));
     let buried = tombstones.iter().map(|region| (region.id(), buried_peer(region)));

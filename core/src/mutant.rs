@@ -33,20 +33,40 @@ mutants! {
     M6,
     /// The empty end of a range comes before all keys.
     M7,
+    /// Of two stored regions that overlap the one that is found first is taken.
+    M8,
+    /// The tombstone of a peer that waited for its first snapshot does not name the peer.
+    M9,
+    /// A tombstone is written in another batch than the change that it belongs to.
+    M10,
+    /// A changeset is published before its batch is written.
+    M11,
+    /// A changeset is published though its batch was not written.
+    M12,
+    /// The marks of a bootstrap are not synced.
+    M13,
     /// A checksum does not cover the key.
     M17,
     /// Bytes from outside are not verified.
     M18,
+    /// The host is called while a lock is held.
+    M19,
     /// A view never learns that its region changed.
     M22,
     /// A merge is rolled back for an error that passes.
     M23,
+    /// A directory may have two owners.
+    M24,
+    /// The memory of a batch is kept.
+    M25,
     /// A view keeps the whole state that it has looked its region up in.
     M26,
     /// A check compares a thing with itself.
     M27,
     /// A view goes on with the next incarnation of its region.
     M28,
+    /// A command that is refused moves the epoch.
+    M29,
 }
 
 /// Whether a fault is planted in this process: the one that the environment variable `REGIONMETA_MUTANT` names.

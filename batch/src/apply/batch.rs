@@ -7,6 +7,7 @@
 use std::cmp::Ordering;
 
 use regionmeta::layout::{apply_state_key, region_state_key, snapshot_raft_state_key};
+use regionmeta::mutant::{Mutant, planted};
 use regionmeta::{
     AdminCommand, AdminError, AdminHeader, ApplyContext, ApplyState, Change, Changeset, ChildDecision,
     ChildReservation, EpochHalves, LogIndex, LogPosition, Outcome, PeerId, PeerState, Permit, RaftState, Reason,
@@ -278,10 +279,21 @@ impl<'a, S: Storage> ApplyBatch<'a, S> {
         command: &AdminCommand,
     ) -> Result<Outcome, ApplyError> {
         let planned = self.plan(region, entry, header, command).and_then(|outcome| self.take(region, outcome));
+        if planted(Mutant::M29) && matches!(planned, Err(ApplyError::Refused(_))) {
+            self.move_version(region)?;
+        }
         if planned.as_ref().map_or_else(ApplyError::counts, |_| true) {
             self.count(region, entry)?;
         }
         planned
+    }
+
+    /// What no refusal may do.
+    fn move_version(&mut self, region: RegionId) -> Result<(), ApplyError> {
+        let current = self.region(region).ok_or(ApplyError::RegionNotFound { region })?;
+        let epoch = current.epoch().with_version_moved(1).unwrap_or(current.epoch());
+        let moved = RegionDraft { epoch, ..current.to_draft() }.build();
+        moved.map_or(Ok(()), |moved| self.change(&moved, Reason::ChangePeer))
     }
 
     /// What a command would do, were it applied now. Nothing changes, and the entry does not count.
@@ -394,12 +406,17 @@ impl<'a, S: Storage> ApplyBatch<'a, S> {
         FailPoint::Reserved.reach()?;
         let changes = permit.changeset().changes().to_vec();
         let fuse = self.store.poison().fuse();
-        self.persist()?;
+        if !planted(Mutant::M11) {
+            self.persist()?;
+        }
         FailPoint::Written.reach()?;
         // Another batch's write may have failed while this one was on its way, and damaged what lies behind it.
         self.store.poison().check()?;
         // An empty changeset would wake every cached reader for nothing.
         let sequence = if changes.is_empty() { self.store.meta().snapshot() } else { permit.publish() }.sequence();
+        if planted(Mutant::M11) {
+            self.persist()?;
+        }
         let written = self.pending.iter().filter(|(_, pending)| pending.moved());
         self.store.progress().record(written.map(|(region, pending)| (*region, pending.apply_state())));
         self.give_up_reservations(true);
@@ -430,8 +447,11 @@ impl<'a, S: Storage> ApplyBatch<'a, S> {
             }
         }
         let batch = std::mem::replace(&mut self.batch, storage.batch());
-        FailPoint::Write.reach()?;
-        storage.write(batch, self.durability)
+        if planted(Mutant::M25) {
+            std::mem::forget(vec![1_u8; storage.batch_bytes(&batch)]);
+        }
+        let written = FailPoint::Write.reach().and_then(|()| storage.write(batch, self.durability));
+        if planted(Mutant::M12) { Ok(()) } else { written }
     }
 
     fn changeset(&self) -> Changeset {
@@ -515,13 +535,23 @@ impl<'a, S: Storage> ApplyBatch<'a, S> {
         if pending.base.is_none() || pending.absorbed {
             return Err(ApplyError::CommitFirst { region });
         }
-        self.put_state(tombstone)?;
+        self.put_tombstone(tombstone)?;
         self.incomplete = true;
         self.store.storage().delete(&mut self.batch, Family::Raft, &apply_state_key(region))?;
         self.incomplete = false;
         self.pending(region)?.after = After::Removed(removal, peer);
         self.durability = Durability::Synced;
         Ok(())
+    }
+
+    fn put_tombstone(&mut self, tombstone: &Region) -> Result<(), ApplyError> {
+        if !planted(Mutant::M10) {
+            return self.put_state(tombstone);
+        }
+        let (storage, key) = (self.store.storage(), region_state_key(tombstone.id()));
+        let mut apart = storage.batch();
+        records::put(storage, &mut apart, Family::Raft, &key, tombstone)?;
+        Ok(storage.write(apart, Durability::Synced)?)
     }
 
     /// The derived region changes in every case; a child only comes to be where no peer of it was before.

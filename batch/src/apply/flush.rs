@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use regionmeta::mutant::{Mutant, planted};
 use regionmeta::{Change, Refusal, RegionId};
 
 use super::answer::{Answer, AnswerError, ApplyHost};
@@ -85,7 +86,9 @@ impl<'s, S: Storage, H: ApplyHost<S>> Flush<'s, S, H> {
                 self.shared.router.add(region.id());
             }
         }
+        let held = planted(Mutant::M19).then(|| self.shared.store.creating().lock());
         self.shared.host.committed(committed);
+        drop(held);
         FailPoint::Answer.reach()?;
         self.answer(answers);
         for change in &committed.changes {
