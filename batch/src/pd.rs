@@ -11,6 +11,7 @@ mod error;
 mod heartbeat;
 mod info;
 mod operator;
+mod proposal;
 
 use std::fmt;
 use std::time::Duration;
@@ -21,9 +22,13 @@ pub use self::check::AnswerError;
 pub use self::checked::Checked;
 pub use self::embedded::EmbeddedPd;
 pub use self::error::PdError;
-pub use self::heartbeat::{DownPeer, Flow, Interval, RegionHeartbeat, ReplicationState, ReplicationStatus};
+pub use self::heartbeat::{
+    Clock, DownPeer, Flow, HeartbeatCounts, HeartbeatDriver, HeartbeatSettings, Heartbeats, Interval, Now,
+    PeerProgress, PeerReport, RegionHeartbeat, ReplicationState, ReplicationStatus, SystemClock,
+};
 pub use self::info::{ClusterConfig, RegionInfo, SplitIds, StoreAdvice, StoreInfo, StoreStats};
 pub use self::operator::{HeartbeatResponse, Operator, SplitPolicy};
+pub use self::proposal::{OperatorError, OperatorHost, Proposal};
 
 /// A placement driver.
 ///
