@@ -20,7 +20,7 @@ use regionmeta::{ClusterId, KeyRange, Region, RegionId, StoreId};
 
 pub use self::check::AnswerError;
 pub use self::checked::Checked;
-pub use self::embedded::EmbeddedPd;
+pub use self::embedded::{Accepted, EmbeddedPd, HeartbeatError, OpenPdError, RegionLoad, SizePolicy};
 pub use self::error::PdError;
 pub use self::heartbeat::{
     Clock, DownPeer, Flow, HeartbeatCounts, HeartbeatDriver, HeartbeatSettings, Heartbeats, Interval, Now,

@@ -17,6 +17,7 @@ use regionmeta::{LogIndex, Peer, PeerId, Region, Stats, Term};
 
 pub use self::clock::{Clock, Now, SystemClock};
 pub use self::driver::{HeartbeatCounts, HeartbeatDriver};
+pub(super) use self::pace::mix;
 pub use self::tasks::Heartbeats;
 
 /// One report of a region's leader. Region, leader and peers are of one moment.

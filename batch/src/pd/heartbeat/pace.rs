@@ -79,7 +79,7 @@ impl Backoff {
 }
 
 /// Spreads numbers that lie close together.
-pub(super) const fn mix(number: u64) -> u64 {
+pub(in crate::pd) const fn mix(number: u64) -> u64 {
     let mixed = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     mixed ^ (mixed >> 31)
