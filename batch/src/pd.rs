@@ -12,6 +12,8 @@ mod heartbeat;
 mod info;
 mod operator;
 mod proposal;
+#[cfg(feature = "testkit")]
+pub mod storm;
 
 use std::fmt;
 use std::time::Duration;
