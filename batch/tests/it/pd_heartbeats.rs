@@ -367,6 +367,17 @@ fn a_stream_that_breaks_at_once_is_not_opened_more_often_than_one_that_does_not_
     assert!((8..=20).contains(&connects), "{connects} connects in a minute");
 }
 
+/// Another leader of PD knows nothing of what the one before it was told.
+#[test]
+fn after_a_reconnect_everything_is_told_again() {
+    let mut bed = Bed::new(100);
+    (1..=100).for_each(|region| bed.lead(region, 6));
+    assert_eq!(bed.now().len(), 100);
+    bed.pd.line.lock().unwrap().responses.push_back(Err(PdError::NoLeader));
+    let told: BTreeSet<_> = bed.within(Duration::from_millis(200)).iter().map(|sent| sent.region.id()).collect();
+    assert_eq!(told.len(), 100);
+}
+
 /// A store beside the embedded driver: what the store has is what PD knows.
 #[test]
 fn the_embedded_driver_hears_everything() {
