@@ -408,8 +408,10 @@ fn heartbeats_from_many_threads_leave_map_and_infos_together() {
             scope.spawn(move || {
                 for _ in 0..5_000 {
                     let sent = random_heartbeat(&mut rng, &Model::default());
-                    let _ = pd.heartbeat(&sent);
-                    let _ = pd.heartbeat(&RegionHeartbeat { term: 9.into(), ..sent });
+                    for sent in [sent.clone(), RegionHeartbeat { term: 9.into(), ..sent }] {
+                        let accepted = pd.heartbeat(&sent);
+                        assert!(!matches!(accepted, Err(HeartbeatError::Storage(_))), "{accepted:?}");
+                    }
                 }
                 running.fetch_sub(1, Ordering::Relaxed);
             });
