@@ -51,6 +51,10 @@ mutants! {
     M18,
     /// The host is called while a lock is held.
     M19,
+    /// PD is asked for a stream ten times in a row.
+    M20,
+    /// A heartbeat that was sent before is sent in the place of the newest.
+    M21,
     /// A view never learns that its region changed.
     M22,
     /// A merge is rolled back for an error that passes.
