@@ -10,9 +10,11 @@
 
 mod apply;
 mod bootstrap;
+mod bounds;
 mod child;
 mod common;
 mod directory;
+mod fixture;
 mod hostile;
 mod kill;
 mod merge;
