@@ -26,6 +26,18 @@ pub trait RaftEngine: Send + Sync + fmt::Debug {
     /// [`ReadError`] if one cannot be read or is damaged.
     fn raft_states(&self) -> Result<HashMap<RegionId, RaftState>, ReadError>;
 
+    /// The first entry of each region's log, for the regions whose log has any. Recovery refuses a region that has not applied
+    /// the entry before it: a log that was truncated ahead of what a power loss has left cannot bring the region up again.
+    ///
+    /// An engine that answers nothing, as it does unless it overrides this, is not checked. A log under TiKV's keys in the
+    /// store's own storage is checked anyhow.
+    ///
+    /// # Errors
+    /// [`ReadError`] if one cannot be read.
+    fn first_indexes(&self) -> Result<HashMap<RegionId, LogIndex>, ReadError> {
+        Ok(HashMap::new())
+    }
+
     /// Replaces the raft state of a region, synced.
     ///
     /// # Errors

@@ -7,8 +7,8 @@
 //! `REGIONMETA_HOSTILE_ORDERS` says how often each store is made, 20 by default.
 
 use regionmeta::layout::{
-    PREPARE_BOOTSTRAP_KEY, REGION_META_PREFIX, STORE_IDENT_KEY, apply_state_key, raft_state_key, region_state_key,
-    snapshot_raft_state_key,
+    PREPARE_BOOTSTRAP_KEY, REGION_META_PREFIX, STORE_IDENT_KEY, apply_state_key, raft_log_key, raft_state_key,
+    region_state_key, snapshot_raft_state_key,
 };
 use regionmeta::{
     ApplyState, HardState, MergeState, Peer, PeerState, RaftState, Record, Region, RegionDraft, RegionEpoch, RegionId,
@@ -98,7 +98,7 @@ fn raft_state(last: u64, commit: u64, term: u64) -> RaftState {
 type Case = (&'static str, &'static str, fn(&mut Draft));
 
 /// The stores. Each has a healthy region 0 with ["", b) beside what is wrong with it.
-const STORES: [Case; 29] = [
+const STORES: [Case; 31] = [
     ("two regions overlap, the newer one on the left", "refused: overlap", |store| {
         store.region(1, "b", "e", 9);
         store.region(2, "d", "f", 2);
@@ -187,6 +187,24 @@ const STORES: [Case; 29] = [
         store.region(1, "b", "c", 2);
         store.applied(1, 8, 9);
     }),
+    (
+        "a log that begins behind what was applied: it was truncated before a power loss",
+        "refused: log truncated",
+        |store| {
+            store.region(1, "b", "c", 2);
+            store.applied(1, 8, 5);
+            let key = raft_log_key(store.id(1), 10.into());
+            store.records.push((Family::Raft, key.to_vec(), b"an entry of the host".to_vec()));
+        },
+    ),
+    ("a log that begins right behind what was applied", "opens: 2 regions", |store| {
+        store.region(1, "b", "c", 2);
+        store.applied(1, 9, 5);
+        for entry in [10, 11] {
+            let key = raft_log_key(store.id(1), entry.into());
+            store.records.push((Family::Raft, key.to_vec(), b"an entry of the host".to_vec()));
+        }
+    }),
     ("a log that ends before its truncation", "refused: log behind", |store| {
         store.region(1, "b", "c", 2);
         store.applied(1, 30, 20);
@@ -245,6 +263,7 @@ fn outcome<S: regionmeta_batch::storage::Storage>(opened: &Result<Store<S>, Open
             RecoveryError::Foreign { .. } => "foreign",
             RecoveryError::SnapshotStateMissing { .. } => "no snapshot",
             RecoveryError::ApplyBehindTruncation { .. } => "apply state behind",
+            RecoveryError::ApplyBehindLog { .. } => "log truncated",
             RecoveryError::LogBehindTruncation { .. } => "log behind",
             RecoveryError::CommitBeyondLog { .. } => "commit beyond log",
             RecoveryError::NoTerm { .. } => "no term",
