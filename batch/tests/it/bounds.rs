@@ -135,7 +135,7 @@ impl<S: Storage> Driver<S> {
         let entry = |number: u64| {
             let epoch = RegionEpoch::new(epoch.conf_ver + number, epoch.version);
             let peer = learner(1_000, 2);
-            let command = if number % 2 == 0 { add_learner(peer) } else { remove(peer) };
+            let command = if number.is_multiple_of(2) { add_learner(peer) } else { remove(peer) };
             let request = AdminRequest { header: AdminHeader::new(FIRST, epoch), command };
             Entry::admin(at(self.applied + 1 + number), request, ())
         };
