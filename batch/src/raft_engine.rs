@@ -107,7 +107,7 @@ impl<S: Storage> RaftEngine for StorageRaftEngine<S> {
         outcome?;
         // The raft state goes last: it is the mark by which an interrupted cleaning is found again.
         batch.delete(&end)?;
-        batch.write(Durability::Synced)
+        batch.write()
     }
 }
 
@@ -133,10 +133,11 @@ impl<'a, S: Storage> Deletes<'a, S> {
         }
         self.count = 0;
         let full = std::mem::replace(&mut self.batch, self.storage.batch());
-        self.storage.write(full, Durability::Buffered)
+        // Synced, though more follows: where all else is synced, a write that is not would look like rot if it were torn.
+        self.storage.write(full, Durability::Synced)
     }
 
-    fn write(self, durability: Durability) -> Result<(), StorageError> {
-        self.storage.write(self.batch, durability)
+    fn write(self) -> Result<(), StorageError> {
+        self.storage.write(self.batch, Durability::Synced)
     }
 }
