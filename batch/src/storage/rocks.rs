@@ -30,7 +30,8 @@ impl RocksStorage {
     /// as it is.
     ///
     /// # Errors
-    /// [`StorageError`]: no directory, no RocksDB in it, no rights, in use, an unsafe option, or RocksDB's own refusal.
+    /// [`StorageError`]: no directory, no RocksDB in it, no rights, in use, damaged logs, an unsafe option, or
+    /// RocksDB's own refusal.
     pub fn open(path: &Path, durability: Durability) -> Result<Self, StorageError> {
         owner::check_directory(path)?;
         if !is_database(path) {
@@ -74,6 +75,9 @@ impl RocksStorage {
 
     /// Attaches to the host's own database, which must have a column family named `raft` beside `default`. The host goes on
     /// using the database; metadata and host data can share one batch.
+    ///
+    /// Whoever opened the database has read its logs: what [`open`](Self::open) refuses of their damage, and the option
+    /// `track_and_verify_wals`, are the host's to see to (docs/reliability.md).
     ///
     /// # Errors
     /// [`StorageError::MissingFamily`], [`StorageError::UnsafeOption`] naming the option, or [`StorageError::InUse`] if

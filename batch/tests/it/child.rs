@@ -32,6 +32,7 @@ fn child() {
         "power synced" => crate::power::child_writes(directory, true),
         #[cfg(target_os = "linux")]
         "power buffered" => crate::power::child_writes(directory, false),
+        "change" => crate::bounds::child_changes(directory),
         "recover" => crate::recovery_crash::child_recovers(directory),
         other => panic!("no such role: {other}"),
     }

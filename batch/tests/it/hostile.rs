@@ -6,20 +6,26 @@
 //!
 //! `REGIONMETA_HOSTILE_ORDERS` says how often each store is made, 20 by default.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use regionmeta::layout::{
-    PREPARE_BOOTSTRAP_KEY, REGION_META_PREFIX, STORE_IDENT_KEY, apply_state_key, raft_state_key, region_state_key,
-    snapshot_raft_state_key,
+    PREPARE_BOOTSTRAP_KEY, REGION_META_PREFIX, STORE_IDENT_KEY, apply_state_key, raft_log_key, raft_state_key,
+    region_state_key, snapshot_raft_state_key,
 };
 use regionmeta::{
-    ApplyState, HardState, MergeState, Peer, PeerState, RaftState, Record, Region, RegionDraft, RegionEpoch, RegionId,
-    StoreIdent,
+    ApplyState, HardState, LogIndex, MergeState, Peer, PeerState, RaftState, Record, Region, RegionDraft, RegionEpoch,
+    RegionId, StoreIdent,
 };
 use regionmeta_batch::bootstrap::BootstrapError;
+use regionmeta_batch::pd::EmbeddedPd;
+use regionmeta_batch::raft_engine::{RaftEngine, StorageRaftEngine};
+use regionmeta_batch::records::ReadError;
 use regionmeta_batch::recovery::RecoveryError;
-use regionmeta_batch::storage::Family;
+use regionmeta_batch::storage::{Family, MemStorage, StorageError};
 use regionmeta_batch::{OpenError, Store};
 
-use crate::common::{Disk, HERE, IDENT, Mem, at, builder, dump, put_raw, seeded, setting};
+use crate::common::{CLUSTER, Disk, HERE, IDENT, Mem, at, builder, dump, put_raw, seeded, setting};
 
 /// The records of a store in the making. Regions are numbered 0, 1, ..., and stand in that order in the key space.
 struct Draft {
@@ -98,7 +104,7 @@ fn raft_state(last: u64, commit: u64, term: u64) -> RaftState {
 type Case = (&'static str, &'static str, fn(&mut Draft));
 
 /// The stores. Each has a healthy region 0 with ["", b) beside what is wrong with it.
-const STORES: [Case; 29] = [
+const STORES: [Case; 31] = [
     ("two regions overlap, the newer one on the left", "refused: overlap", |store| {
         store.region(1, "b", "e", 9);
         store.region(2, "d", "f", 2);
@@ -187,6 +193,24 @@ const STORES: [Case; 29] = [
         store.region(1, "b", "c", 2);
         store.applied(1, 8, 9);
     }),
+    (
+        "a log that begins behind what was applied: it was truncated before a power loss",
+        "refused: log truncated",
+        |store| {
+            store.region(1, "b", "c", 2);
+            store.applied(1, 8, 5);
+            let key = raft_log_key(store.id(1), 10.into());
+            store.records.push((Family::Raft, key.to_vec(), b"an entry of the host".to_vec()));
+        },
+    ),
+    ("a log that begins right behind what was applied", "opens: 2 regions", |store| {
+        store.region(1, "b", "c", 2);
+        store.applied(1, 9, 5);
+        for entry in [10, 11] {
+            let key = raft_log_key(store.id(1), entry.into());
+            store.records.push((Family::Raft, key.to_vec(), b"an entry of the host".to_vec()));
+        }
+    }),
     ("a log that ends before its truncation", "refused: log behind", |store| {
         store.region(1, "b", "c", 2);
         store.applied(1, 30, 20);
@@ -245,6 +269,7 @@ fn outcome<S: regionmeta_batch::storage::Storage>(opened: &Result<Store<S>, Open
             RecoveryError::Foreign { .. } => "foreign",
             RecoveryError::SnapshotStateMissing { .. } => "no snapshot",
             RecoveryError::ApplyBehindTruncation { .. } => "apply state behind",
+            RecoveryError::ApplyBehindLog { .. } => "log truncated",
             RecoveryError::LogBehindTruncation { .. } => "log behind",
             RecoveryError::CommitBeyondLog { .. } => "commit beyond log",
             RecoveryError::NoTerm { .. } => "no term",
@@ -334,4 +359,50 @@ fn a_store_with_a_foreign_identity_or_none_is_refused() {
     crate::common::put_ident(&disk.0);
     let error = other_api.open_storage(disk.0).unwrap_err();
     assert!(matches!(error, OpenError::Bootstrap(BootstrapError::ApiVersion { expected: 2, found: 1 })), "{error}");
+}
+
+/// A host's own Raft engine, whose logs begin where a truncation left them.
+#[derive(Debug)]
+struct Truncated(StorageRaftEngine<MemStorage>, HashMap<RegionId, LogIndex>);
+
+impl RaftEngine for Truncated {
+    fn raft_state(&self, region: RegionId) -> Result<Option<RaftState>, ReadError> {
+        self.0.raft_state(region)
+    }
+
+    fn raft_states(&self) -> Result<HashMap<RegionId, RaftState>, ReadError> {
+        self.0.raft_states()
+    }
+
+    fn first_indexes(&self) -> Result<HashMap<RegionId, LogIndex>, ReadError> {
+        Ok(self.1.clone())
+    }
+
+    fn put_raft_state(&self, region: RegionId, state: &RaftState) -> Result<(), StorageError> {
+        self.0.put_raft_state(region, state)
+    }
+
+    fn clean(&self, region: RegionId) -> Result<(), StorageError> {
+        self.0.clean(region)
+    }
+}
+
+/// The host truncated its log because an entry was applied, and the power loss took the batch that had applied it.
+#[test]
+fn a_log_of_the_host_that_was_truncated_too_far_is_refused() {
+    let disk = Mem::empty();
+    let store = builder().bootstrap_storage(disk.0.clone(), &EmbeddedPd::new(CLUSTER)).unwrap();
+    let region = store.meta().snapshot().locate(b"").unwrap().region().id();
+    drop(store);
+    let open = |first: u64| {
+        let engine = StorageRaftEngine::new(Arc::new(MemStorage::new()));
+        let engine = Truncated(engine, [(region, first.into())].into());
+        builder().raft_engine(Arc::new(engine)).open_storage(disk.0.clone())
+    };
+    let error = open(7).unwrap_err();
+    let OpenError::Recovery(RecoveryError::ApplyBehindLog { region: named, first, .. }) = &error else {
+        panic!("{error}")
+    };
+    assert_eq!((*named, first.get()), (region, 7));
+    open(6).unwrap();
 }

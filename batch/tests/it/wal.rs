@@ -7,7 +7,7 @@ mod log;
 
 use std::fs;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use regionmeta_batch::pd::EmbeddedPd;
 use regionmeta_batch::storage::{Durability, Family, RocksStorage};
@@ -234,6 +234,27 @@ fn erase(log: &Path, range: Range<usize>) {
     let mut bytes = fs::read(log).unwrap();
     bytes[range].fill(0);
     fs::write(log, bytes).unwrap();
+}
+
+/// The manifest says which files the database has. RocksDB takes a damaged length at its end for its end, as in a log, and then
+/// works with the files of an earlier day.
+#[test]
+fn a_flipped_bit_of_the_manifest_is_refused() {
+    on_each_store("a_flipped_bit_of_the_manifest_is_refused", &FLUSHED, |victim, rng| {
+        let bytes = fs::read(manifest(&victim.directory.path().join("store"))).unwrap();
+        let ends = record_ends(&bytes);
+        assert!(ends.len() > 5 && ends.last() == Some(&bytes.len()), "{ends:?}");
+        let random: Vec<_> = (0..30).map(|_| rng.usize(..bytes.len())).collect();
+        for offset in headers(&ends).step_by(2).chain(random) {
+            let mask = 1 << rng.u8(..8);
+            let damage = |path: &Path| flip(&manifest(path), offset, mask);
+            victim.assert_refused(&format!("{mask:#04x} flipped at {offset} of the manifest"), damage);
+        }
+    });
+}
+
+fn manifest(directory: &Path) -> PathBuf {
+    directory.join(fs::read_to_string(directory.join("CURRENT")).unwrap().trim())
 }
 
 /// What the check looks for costs nothing where there is nothing to find: a store that was closed opens as it is.

@@ -13,7 +13,8 @@
 //! The manifest, in which RocksDB keeps what its files are, has the same format and the same two weaknesses.
 //!
 //! The format of the logs is RocksDB's documented one: blocks of 32 KiB, in each of them records of checksum, length, kind and
-//! payload. Reading the logs once more costs about as much as copying them; they are no larger than the write buffers.
+//! payload. The logs are read once more than RocksDB does, block by
+//! block; they are about as large as the write buffers.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
