@@ -35,7 +35,7 @@ impl Cluster {
         for number in 0..stores {
             made.push(builder().bootstrap(directory.path().join(number.to_string()), &pd)?);
         }
-        let first = pd.get_region(b"")?.ok_or("PD knows no region")?;
+        let first = pd.get_region(b"")?.ok_or("PD knows no region")?.region;
         let mut peers = Vec::new();
         for store in &made {
             let id = store.ident().store_id;

@@ -5,7 +5,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use regionmeta::{Changeset, ClusterId, KeyRange, ReadHandle, Refusal, Region, RegionId, StoreId, StoreMeta};
 
-use super::{PdClient, PdError, StoreInfo};
+use super::{
+    ClusterConfig, HeartbeatStream, PdClient, PdError, RegionInfo, SplitIds, StoreAdvice, StoreInfo, StoreStats,
+};
 
 /// A placement driver in memory. Its region map is a [`StoreMeta`], and holds the very descriptors that stores report.
 #[derive(Debug)]
@@ -122,12 +124,63 @@ impl PdClient for EmbeddedPd {
         Ok(())
     }
 
-    fn get_region(&self, key: &[u8]) -> Result<Option<Region>, PdError> {
-        Ok(self.regions.snapshot().locate(key).map(|entry| entry.region().clone()))
+    fn cluster_config(&self) -> Result<ClusterConfig, PdError> {
+        Ok(ClusterConfig { id: self.cluster_id, peers_max: 3 })
     }
 
-    fn get_region_by_id(&self, id: RegionId) -> Result<Option<Region>, PdError> {
-        Ok(self.regions.snapshot().get(id).map(|entry| entry.region().clone()))
+    fn get_store(&self, id: StoreId) -> Result<Option<StoreInfo>, PdError> {
+        Ok(self.lock().stores.get(&id).cloned())
+    }
+
+    fn get_all_stores(&self) -> Result<Vec<StoreInfo>, PdError> {
+        Ok(self.stores())
+    }
+
+    fn store_heartbeat(&self, stats: &StoreStats) -> Result<StoreAdvice, PdError> {
+        match self.lock().stores.contains_key(&stats.store_id) {
+            true => Ok(StoreAdvice::default()),
+            false => Err(PdError::UnknownStore { store: stats.store_id }),
+        }
+    }
+
+    fn ask_batch_split(&self, region: &Region, children: usize) -> Result<Vec<SplitIds>, PdError> {
+        let ids = |_| {
+            let peer_ids = region.peers().map(|_| Ok(self.alloc_id()?.into())).collect::<Result<_, PdError>>()?;
+            Ok(SplitIds { region_id: self.alloc_id()?.into(), peer_ids })
+        };
+        (0..children).map(ids).collect()
+    }
+
+    fn report_batch_split(&self, _: &[Region]) -> Result<(), PdError> {
+        Ok(())
+    }
+
+    fn get_region(&self, key: &[u8]) -> Result<Option<RegionInfo>, PdError> {
+        let snapshot = self.regions.snapshot();
+        Ok(snapshot.locate(key).map(|entry| RegionInfo::without_leader(entry.region().clone())))
+    }
+
+    fn get_prev_region(&self, key: &[u8]) -> Result<Option<RegionInfo>, PdError> {
+        let snapshot = self.regions.snapshot();
+        let Some(owner) = snapshot.locate(key) else { return Ok(None) };
+        let before = snapshot.region_before(owner.region().start_key());
+        let adjacent = before.filter(|before| before.region().range().touches(owner.region().range()));
+        Ok(adjacent.map(|entry| RegionInfo::without_leader(entry.region().clone())))
+    }
+
+    fn get_region_by_id(&self, id: RegionId) -> Result<Option<RegionInfo>, PdError> {
+        let snapshot = self.regions.snapshot();
+        Ok(snapshot.get(id).map(|entry| RegionInfo::without_leader(entry.region().clone())))
+    }
+
+    fn scan_regions(&self, range: KeyRange<'_>, limit: usize) -> Result<Vec<RegionInfo>, PdError> {
+        let snapshot = self.regions.snapshot();
+        let limit = if limit == 0 { usize::MAX } else { limit };
+        Ok(snapshot.overlapping(range).take(limit).cloned().map(RegionInfo::without_leader).collect())
+    }
+
+    fn region_heartbeats(&self) -> Result<HeartbeatStream, PdError> {
+        Err(PdError::Unavailable("no heartbeats yet".to_owned()))
     }
 }
 
