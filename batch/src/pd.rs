@@ -11,6 +11,8 @@ mod error;
 mod heartbeat;
 mod info;
 mod operator;
+#[cfg(feature = "pd-grpc")]
+pub mod wire;
 
 use std::fmt;
 use std::time::Duration;
