@@ -8,6 +8,8 @@ pub mod check;
 mod checked;
 mod embedded;
 mod error;
+#[cfg(feature = "pd-grpc")]
+pub mod grpc;
 mod heartbeat;
 mod info;
 mod operator;

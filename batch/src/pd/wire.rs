@@ -35,7 +35,7 @@ pub mod replication_modepb {
 use super::AnswerError;
 
 /// A field that must be there.
-fn needed<T>(what: &'static str, field: Option<T>) -> Result<T, AnswerError> {
+pub(super) fn needed<T>(what: &'static str, field: Option<T>) -> Result<T, AnswerError> {
     field.ok_or_else(|| malformed(what, "it is missing"))
 }
 
