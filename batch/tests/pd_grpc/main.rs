@@ -1,0 +1,11 @@
+//! PD over gRPC: the encoding, every method from client to server, hostile peers, and a cluster of processes.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that meets the unexpected has to fail, and a panic says where"
+)]
+
+mod golden;
