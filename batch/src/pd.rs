@@ -13,6 +13,9 @@ pub mod grpc;
 mod heartbeat;
 mod info;
 mod operator;
+mod proposal;
+#[cfg(feature = "testkit")]
+pub mod storm;
 #[cfg(feature = "pd-grpc")]
 pub mod wire;
 
@@ -23,11 +26,15 @@ use regionmeta::{ClusterId, KeyRange, Region, RegionId, StoreId};
 
 pub use self::check::AnswerError;
 pub use self::checked::Checked;
-pub use self::embedded::EmbeddedPd;
+pub use self::embedded::{Accepted, EmbeddedPd, HeartbeatError, OpenPdError, RegionLoad, SizePolicy};
 pub use self::error::PdError;
-pub use self::heartbeat::{DownPeer, Flow, Interval, RegionHeartbeat, ReplicationState, ReplicationStatus};
+pub use self::heartbeat::{
+    Clock, DownPeer, Flow, HeartbeatCounts, HeartbeatDriver, HeartbeatSettings, Heartbeats, Interval, Now,
+    PeerProgress, PeerReport, RegionHeartbeat, ReplicationState, ReplicationStatus, SystemClock,
+};
 pub use self::info::{ClusterConfig, RegionInfo, SplitIds, StoreAdvice, StoreInfo, StoreStats};
 pub use self::operator::{HeartbeatResponse, Operator, SplitPolicy};
+pub use self::proposal::{OperatorError, OperatorHost, Proposal};
 
 /// A placement driver.
 ///

@@ -1,6 +1,24 @@
 //! [`RegionHeartbeat`]: what the leader of a region tells PD about it.
+//!
+//! A host tells [`Heartbeats`] what it sees, and a [`HeartbeatDriver`] tells PD: at once what has just changed, once a minute
+//! everything, never more than one heartbeat of a region at a time, never faster than the settings allow.
 
-use regionmeta::{Peer, Region, Term};
+mod clock;
+mod complaints;
+mod driver;
+mod lines;
+mod pace;
+mod slot;
+mod tasks;
+
+use std::time::Duration;
+
+use regionmeta::{LogIndex, Peer, PeerId, Region, Stats, Term};
+
+pub use self::clock::{Clock, Now, SystemClock};
+pub use self::driver::{HeartbeatCounts, HeartbeatDriver};
+pub(super) use self::pace::mix;
+pub use self::tasks::Heartbeats;
 
 /// One report of a region's leader. Region, leader and peers are of one moment.
 ///
@@ -94,4 +112,63 @@ pub enum ReplicationState {
     SimpleMajority = 1,
     /// At least one peer of each label.
     IntegrityOverLabel = 2,
+}
+
+/// What a leader has seen of its region since it last said so.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PeerReport<'a> {
+    /// The other peers; those that are left out are as before. A peer of which nothing was said in this leadership counts as
+    /// one that has nothing.
+    pub progress: &'a [PeerProgress],
+    /// The last log index that is compacted away.
+    pub truncated: LogIndex,
+    /// What was read and written since the last report.
+    pub flow: Flow,
+    /// Measured anew, if it was.
+    pub sizes: Option<Stats>,
+    /// Where replication by labels stands, if that is in use.
+    pub replication: Option<ReplicationStatus>,
+}
+
+/// How far another peer is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct PeerProgress {
+    /// Which.
+    pub peer: PeerId,
+    /// The last log index that it is known to have.
+    pub matched: LogIndex,
+    /// Whether something came from it since the last report.
+    pub heard: bool,
+    /// Whether it is a former witness that waits for its data.
+    pub waits_for_data: bool,
+}
+
+/// When heartbeats are sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct HeartbeatSettings {
+    /// How often a region is reported that nothing happens to. 60 s.
+    pub interval: Duration,
+    /// How long a peer is silent before it is down. 10 min.
+    pub down_after: Duration,
+    /// Heartbeats a second at most. 50,000.
+    pub rate_per_s: u32,
+    /// Heartbeats that may go at once after a quiet time. 1,000.
+    pub burst: u32,
+    /// The pause after a stream has failed for the first time. 100 ms.
+    pub backoff_min: Duration,
+    /// The longest pause; a stream that lasted this long makes the next pause the shortest. 10 s.
+    pub backoff_max: Duration,
+}
+
+impl Default for HeartbeatSettings {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(60),
+            down_after: Duration::from_secs(600),
+            rate_per_s: 50_000,
+            burst: 1_000,
+            backoff_min: Duration::from_millis(100),
+            backoff_max: Duration::from_secs(10),
+        }
+    }
 }

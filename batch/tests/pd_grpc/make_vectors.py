@@ -70,7 +70,8 @@ def fill(message, style):
 
 
 def snake(name):
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+    name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+    return "r#type" if name == "type" else name
 
 
 def rust_type(name):

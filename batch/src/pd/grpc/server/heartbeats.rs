@@ -38,8 +38,8 @@ impl Service {
         let incoming = Incoming {
             cluster,
             requests,
-            sender,
             out: out.clone(),
+            sender,
             stopped: self.stopped.clone(),
             handle: self.handle.clone(),
             log: Arc::clone(&self.log),
@@ -65,8 +65,9 @@ fn unusable(error: &PdError) -> Status {
 struct Incoming {
     cluster: ClusterId,
     requests: Streaming<Framed<RegionHeartbeatRequest>>,
-    sender: Box<dyn HeartbeatSender>,
+    /// Dropped before the driver's sender: the other thread then knows why the driver has no more to say.
     out: Sender<Result<RegionHeartbeatResponse, Status>>,
+    sender: Box<dyn HeartbeatSender>,
     stopped: watch::Receiver<bool>,
     handle: Handle,
     log: Arc<LimitedLog>,
@@ -149,6 +150,7 @@ fn pass_on(
                 log.warn("a response is not passed on", &error);
                 continue;
             }
+            Err(_) if out.strong_count() == 1 => return, // the store has closed its half
             Err(error) => Err(unusable(&error)),
         };
         let last = message.is_err();
