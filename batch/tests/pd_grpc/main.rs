@@ -8,4 +8,6 @@
     reason = "a test that meets the unexpected has to fail, and a panic says where"
 )]
 
+mod calls;
+mod common;
 mod golden;

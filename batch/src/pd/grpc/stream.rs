@@ -137,10 +137,7 @@ impl Task {
             };
             match self.understand(message) {
                 Err(PdError::Refused(cause)) => log.warn("PD refused a heartbeat", &cause),
-                Err(error @ PdError::InvalidAnswer(_)) => {
-                    log.warn("PD's response to a heartbeat is refused", &error);
-                    self.deliver(Err(error)).await;
-                }
+                Err(error @ PdError::InvalidAnswer(_)) => self.deliver(Err(error)).await,
                 Err(error) => return error,
                 Ok(response) => self.deliver(Ok(response)).await,
             }
