@@ -24,7 +24,7 @@ fn before_the_cluster_is_there() {
     assert!(client.alloc_id().unwrap() < client.alloc_id().unwrap());
     assert!(matches!(client.bootstrap(&store(1), &region(2, "a", "", 1)), Err(PdError::Refused(_))));
     assert_eq!(client.bootstrap(&store(1), &region(2, "", "", 1)), Ok(()));
-    assert_eq!(client.bootstrap(&store(2), &region(3, "", "", 1)), Err(PdError::AlreadyBootstrapped));
+    assert_eq!(client.bootstrap(&store(1), &region(3, "", "", 1)), Err(PdError::AlreadyBootstrapped));
     assert_eq!(client.is_bootstrapped(), Ok(true));
 }
 
@@ -108,7 +108,7 @@ fn operators_come_back() {
         Operator::ChangePeer(add),
         Operator::ChangePeerV2(ChangePeerV2 { changes: vec![PeerChange { kind: ChangeKind::AddNode, peer }, remove] }),
         Operator::ChangePeerV2(ChangePeerV2 { changes: Vec::new() }),
-        Operator::TransferLeader { peers: vec![peer, other] },
+        Operator::TransferLeader { peers: vec![other, Peer::voter(22.into(), 3.into())] },
         Operator::Split { policy: SplitPolicy::UseKeys, keys: vec![b"a".to_vec(), b"b".to_vec()] },
         Operator::Split { policy: SplitPolicy::Approximate, keys: Vec::new() },
         Operator::Merge { target: region(3, "x", "y", 8) },
@@ -116,7 +116,8 @@ fn operators_come_back() {
     ];
     let HeartbeatStream { mut sender, mut receiver } = client.region_heartbeats().unwrap();
     for (version, operator) in (2..).zip(operators) {
-        let region = region(2, "", "", version); // an operator lasts until the epoch moves
+        let region = region(2, "", "", version); // the operator before this one is done when the epoch moves
+        pd.heartbeat(&heartbeat(&region)).unwrap();
         pd.add_operator(2.into(), operator.clone());
         sender.send(&heartbeat(&region)).unwrap();
         let response = receiver.receive(Duration::from_secs(10)).unwrap().unwrap();

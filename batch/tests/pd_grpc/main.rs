@@ -10,4 +10,8 @@
 
 mod calls;
 mod common;
+mod fake;
 mod golden;
+mod hostile_client;
+mod hostile_pd;
+mod processes;

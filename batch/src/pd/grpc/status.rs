@@ -32,10 +32,11 @@ pub(super) fn failure(what: &'static str, status: &Status) -> Failure {
     match status.code() {
         Code::Unavailable | Code::Cancelled | Code::DeadlineExceeded => Failure::Elsewhere(PdError::Unavailable(text)),
         Code::FailedPrecondition => Failure::Elsewhere(PdError::Refused(text)),
+        // Not PD's word but this side's: the connection has broken.
+        Code::Internal | Code::Unknown if status.source().is_some() => Failure::Elsewhere(PdError::Unavailable(text)),
         Code::Internal | Code::OutOfRange | Code::DataLoss => {
             Failure::Final(AnswerError::Malformed { what, cause: text }.into())
         }
-        Code::Unknown if status.source().is_some() => Failure::Elsewhere(PdError::Unavailable(text)),
         _ => Failure::Final(PdError::Refused(text)),
     }
 }
