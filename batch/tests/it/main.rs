@@ -19,6 +19,7 @@ mod model;
 mod options;
 mod pd_embedded;
 mod pd_heartbeats;
+mod pd_puppet;
 mod pd_strangers;
 mod peer_life;
 mod peer_snapshot;
