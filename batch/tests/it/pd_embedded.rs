@@ -1,5 +1,7 @@
 //! The embedded placement driver against a naive model of PD's rules (spec section 14.3), and across restarts.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use regionmeta::{KeyRange, Peer, Region, RegionDraft, RegionEpoch};
 use regionmeta_batch::pd::{
     Accepted, Checked, EmbeddedPd, Flow, HeartbeatError, Interval, OpenPdError, Operator, PdClient, PdError,
@@ -376,6 +378,51 @@ fn every_flipped_bit_of_a_driver_is_found() {
             assert!(EmbeddedPd::open(CLUSTER, storage).is_err(), "{key:?}, bit {bit}");
         }
     }
+}
+
+/// M17: a checksum without the key.
+#[test]
+fn a_record_under_another_key_is_found() {
+    let disk = Mem::empty();
+    begin(&EmbeddedPd::open(CLUSTER, disk.storage()).unwrap());
+    let stores: Vec<_> =
+        dump(&disk.storage()).into_iter().filter(|(_, key, _)| key.starts_with(&[1, 0x10, 4])).collect();
+    let [(family, one, _), (_, _, other)] = stores.as_slice() else { panic!("{stores:?}") };
+    put_raw(&disk.storage(), *family, one, other);
+    let opened = EmbeddedPd::open(CLUSTER, disk.storage());
+    assert!(matches!(opened, Err(OpenPdError::Damaged { .. })), "{opened:?}");
+}
+
+/// Four threads tell of overlapping regions while one asks: each answer makes sense, and in the end every region of the map
+/// has a leader, which only the entry that belongs to that very descriptor knows.
+#[test]
+fn heartbeats_from_many_threads_leave_map_and_infos_together() {
+    let (_, mut rng) = seeded("heartbeats_from_many_threads_leave_map_and_infos_together");
+    let pd = EmbeddedPd::new(CLUSTER);
+    let first = begin(&pd);
+    pd.heartbeat(&led(&first, 6)).unwrap();
+    let running = AtomicU32::new(4);
+    std::thread::scope(|scope| {
+        for mut rng in (0..4).map(|_| rng.fork()).collect::<Vec<_>>() {
+            let (pd, running) = (&pd, &running);
+            scope.spawn(move || {
+                for _ in 0..5_000 {
+                    let sent = random_heartbeat(&mut rng, &Model::default());
+                    let _ = pd.heartbeat(&sent);
+                    let _ = pd.heartbeat(&RegionHeartbeat { term: 9.into(), ..sent });
+                }
+                running.fetch_sub(1, Ordering::Relaxed);
+            });
+        }
+        while running.load(Ordering::Relaxed) > 0 {
+            let found = Checked::new(&pd).scan_regions(KeyRange::ALL, 0).unwrap();
+            assert!(found.iter().all(|info| info.leader.is_some()), "{found:?}");
+            Checked::new(&pd).get_region(b"d").unwrap();
+        }
+    });
+    assert_eq!(pd.regions().snapshot().validate(), vec![]);
+    let found = pd.scan_regions(KeyRange::ALL, 0).unwrap();
+    assert!(!found.is_empty() && found.iter().all(|info| info.leader.is_some()), "{found:?}");
 }
 
 #[test]
