@@ -168,6 +168,9 @@ fn methods_for_other_clients() {
             (vec![key_range("h", "l")], 0, true, hole()),
             (vec![key_range("a", "b"), key_range("c", "d"), key_range("x", "")], 0, true, Ok(vec![2, 3])),
             (vec![key_range("a", "b"), key_range("x", "")], 1, true, Ok(vec![2])),
+            (vec![key_range("a", "")], 1, true, Ok(vec![2])),
+            (vec![key_range("a", "")], 2, true, hole()),
+            (vec![key_range("a", "b"), key_range("c", "")], 2, false, Ok(vec![2, 3])),
             (vec![key_range("b", "d"), key_range("c", "e")], 0, false, Err(ErrorType::Unknown)),
             (vec![key_range("d", "b")], 0, false, Err(ErrorType::Unknown)),
         ] {
