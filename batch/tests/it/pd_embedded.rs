@@ -1,7 +1,5 @@
 //! The embedded placement driver against a naive model of PD's rules (spec section 14.3), and across restarts.
 
-use std::sync::atomic::{AtomicU32, Ordering};
-
 use regionmeta::{KeyRange, Peer, Region, RegionDraft, RegionEpoch};
 use regionmeta_batch::pd::{
     Accepted, Checked, EmbeddedPd, Flow, HeartbeatError, Interval, OpenPdError, Operator, PdClient, PdError,
@@ -401,20 +399,21 @@ fn heartbeats_from_many_threads_leave_map_and_infos_together() {
     let pd = EmbeddedPd::new(CLUSTER);
     let first = begin(&pd);
     pd.heartbeat(&led(&first, 6)).unwrap();
-    let running = AtomicU32::new(4);
     std::thread::scope(|scope| {
+        let mut running = Vec::new();
         for mut rng in (0..4).map(|_| rng.fork()).collect::<Vec<_>>() {
-            let (pd, running) = (&pd, &running);
-            scope.spawn(move || {
-                for _ in 0..5_000 {
+            let pd = &pd;
+            running.push(scope.spawn(move || {
+                for _ in 0..2_000 {
                     let sent = random_heartbeat(&mut rng, &Model::default());
-                    let _ = pd.heartbeat(&sent);
-                    let _ = pd.heartbeat(&RegionHeartbeat { term: 9.into(), ..sent });
+                    for sent in [sent.clone(), RegionHeartbeat { term: 9.into(), ..sent }] {
+                        let accepted = pd.heartbeat(&sent);
+                        assert!(!matches!(accepted, Err(HeartbeatError::Storage(_))), "{accepted:?}");
+                    }
                 }
-                running.fetch_sub(1, Ordering::Relaxed);
-            });
+            }));
         }
-        while running.load(Ordering::Relaxed) > 0 {
+        while running.iter().any(|thread| !thread.is_finished()) {
             let found = Checked::new(&pd).scan_regions(KeyRange::ALL, 0).unwrap();
             assert!(found.iter().all(|info| info.leader.is_some()), "{found:?}");
             Checked::new(&pd).get_region(b"d").unwrap();
