@@ -112,7 +112,7 @@ struct Task {
 impl Task {
     async fn run(self, requests: ReceiverStream<RegionHeartbeatRequest>) {
         let error = self.exchange(requests).await;
-        self.shared.leaders.lost(&self.leader).await;
+        self.shared.leaders.lost(&self.leader);
         self.deliver(Err(error)).await;
     }
 
