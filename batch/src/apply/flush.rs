@@ -8,7 +8,7 @@ use regionmeta::{Change, Refusal, RegionId};
 use super::answer::{Answer, AnswerError, ApplyHost};
 use super::batch::{ApplyBatch, ApplyError, CommitError, Committed};
 use super::entry::Entry;
-use super::mailbox::Mailbox;
+use super::mailbox::{Closed, Mailbox};
 use super::pool::Shared;
 use super::settings::SyncPolicy;
 use super::siblings;
@@ -138,17 +138,17 @@ impl<S: Storage, H: ApplyHost<S>> Shared<S, H> {
     /// Takes a region out of the pool, and answers whatever is left of it. Once for each mailbox, whoever comes first.
     pub(super) fn close(&self, mailbox: &Arc<Mailbox<S, H::Tag>>) {
         if self.router.remove(mailbox) {
-            self.end(mailbox);
+            self.end(mailbox.region(), mailbox.close());
         }
     }
 
-    /// The end of a mailbox that nobody finds any more.
-    pub(super) fn end(&self, mailbox: &Mailbox<S, H::Tag>) {
-        let closed = mailbox.close();
-        let held = closed.delegate.and_then(|mut delegate| delegate.held.take());
-        held.into_iter().chain(closed.entries).for_each(|entry| self.answer_closed(mailbox.region(), entry));
-        drop(closed.orders); // targets that still wait look again
-        self.host.stopped(mailbox.region());
+    /// The end of a mailbox that nobody finds, and that takes nothing any more.
+    pub(super) fn end(&self, region: RegionId, closed: Closed<S, H::Tag>) {
+        let Closed { entries, orders, mut delegate } = closed;
+        let held = delegate.as_mut().and_then(|delegate| delegate.held.take());
+        held.into_iter().chain(entries).for_each(|entry| self.answer_closed(region, entry));
+        self.host.stopped(region);
+        drop((orders, delegate)); // targets that still wait look again
     }
 
     pub(super) fn answer_closed(&self, region: RegionId, entry: Entry<S, H::Tag>) {

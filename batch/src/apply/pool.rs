@@ -138,7 +138,10 @@ impl<S: Storage, H: ApplyHost<S>> ApplyPool<S, H> {
         for worker in self.workers.drain(..) {
             let _ = worker.join(); // a worker catches its panics
         }
-        self.shared.router.shut_down().for_each(|mailbox| self.shared.end(&mailbox));
+        // All are closed before the first answer: its host may send to another one, and would wait for room.
+        let closed: Vec<_> =
+            self.shared.router.shut_down().map(|mailbox| (mailbox.region(), mailbox.close())).collect();
+        closed.into_iter().for_each(|(region, closed)| self.shared.end(region, closed));
         // Turns hold mailboxes, and mailboxes hold the channel.
         while self.turns.try_recv().is_ok() {}
     }

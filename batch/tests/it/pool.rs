@@ -13,7 +13,7 @@ use regionmeta::{
 use regionmeta_batch::Store;
 use regionmeta_batch::apply::{
     Answer, AnswerError, ApplyError, ApplyHost, ApplyPool, ApplySettings, ChannelHost, Committed, Data, Entry,
-    ExecResult, Mutation, PoolError, Router, SendError, SyncPolicy,
+    ExecResult, Mutation, PoolError, RegionSender, Router, SendError, SyncPolicy,
 };
 use regionmeta_batch::pd::EmbeddedPd;
 use regionmeta_batch::storage::fault::{Fault, FaultyStorage};
@@ -657,7 +657,7 @@ fn a_region_that_comes_back_at_once_stays() {
     pool.host().router.set(pool.router().clone()).unwrap();
     pool.router().send(FIRST, admin(FIRST, 6, epoch(1, 1), crate::common::add(voter(20, 2)), 6)).unwrap();
     pool.router().send(FIRST, admin(FIRST, 7, epoch(2, 1), remove(voter(3, 1)), 7)).unwrap();
-    let mut next = || heard.recv_timeout(WATCHDOG).unwrap();
+    let next = || heard.recv_timeout(WATCHDOG).unwrap();
     assert!(next().result.is_ok() && next().result.is_ok());
     let of_the_later_one = next().result;
     let not_applied = matches!(of_the_later_one, Err(AnswerError::NotApplied(ApplyError::RegionNotFound { .. })));
@@ -674,4 +674,43 @@ fn a_pool_that_was_shut_down_takes_nothing() {
     assert!(matches!(sender.try_send(write(6, epoch(1, 1), "late")), Err(SendError::Closed(_))));
     assert!(!router.add(FIRST) && router.is_empty());
     assert!(matches!(router.send(FIRST, write(6, epoch(1, 1), "late")), Err(SendError::Closed(_))));
+}
+
+/// What is left is answered on the thread that ends the pool. A host that then sends, and waits for room, must not wait for
+/// workers that are gone.
+#[test]
+fn a_send_does_not_hold_up_the_end() {
+    struct Sending {
+        all: OnceLock<Vec<RegionSender<MemStorage, u64>>>,
+    }
+    impl ApplyHost<MemStorage> for Sending {
+        type Tag = u64;
+        fn answer(&self, _: Answer<u64>) {
+            self.all.wait().iter().for_each(|region| drop(region.send(Entry::empty(at(99), 99))));
+        }
+    }
+    let store = Arc::new(builder().bootstrap_storage(MemStorage::new(), &EmbeddedPd::new(CLUSTER)).unwrap());
+    let mut batch = store.begin();
+    batch.apply(FIRST, at(6), epoch(1, 1), &split("m", 10, &[11])).unwrap();
+    batch.commit().unwrap();
+    let (ended, end) = unbounded();
+    let end_it = move || {
+        let host = Sending { all: OnceLock::new() };
+        let settings = ApplySettings { mailbox_entries_max: 1, ..one_worker() };
+        let mut other = store.begin();
+        for (region, index) in [(FIRST, 7), (CHILD, 6)] {
+            other.advance(region, at(index)).unwrap();
+        }
+        let pool = ApplyPool::start(store.clone(), host, settings).unwrap();
+        let senders = [FIRST, CHILD].map(|region| pool.router().region(region).unwrap());
+        // One is held back for the other batch, and one more fills the mailbox.
+        for (sender, index) in senders.iter().zip([7, 6]) {
+            (0..2).for_each(|more| sender.send(Entry::empty(at(index + more), index)).unwrap());
+        }
+        assert!(pool.host().all.set(senders.into()).is_ok());
+        pool.shut_down();
+        ended.send(()).unwrap();
+    };
+    std::thread::Builder::new().name("ends the pool".to_owned()).spawn(end_it).unwrap();
+    end.recv_timeout(WATCHDOG).expect("the pool does not end");
 }
