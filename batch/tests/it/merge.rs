@@ -369,6 +369,13 @@ fn a_source_that_leaves_ends_the_wait(disk: &impl Disk) {
     );
     assert!(matches!(merging.event(), Event::Stopped(MIDDLE)));
     assert_eq!(merging.next(MIDDLE), index, "the entry does not count");
+    // The source was away for a snapshot of its own, say. Both come back, and go on where they were.
+    assert!(merging.pool.router().add(RIGHT) && merging.pool.router().add(MIDDLE));
+    let source = merging.prepare(RIGHT, MIDDLE);
+    merging.commit(MIDDLE, &source);
+    merging.expect_applied(MIDDLE, index);
+    assert!(matches!(merging.event(), Event::Stopped(RIGHT)));
+    assert_merged_away(&merging.store, &source, MIDDLE);
 }
 
 /// The keys of the source went to the target, and the target's to another store: in one changeset that looked as if the
