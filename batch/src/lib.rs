@@ -66,6 +66,7 @@ pub mod recovery;
 mod region_map;
 pub mod storage;
 mod store;
+mod wake;
 
 pub use self::failpoint::FailPoint;
 pub use self::poison::Poisoned;

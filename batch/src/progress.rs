@@ -7,12 +7,12 @@
 //! Who meets a claim is told when it is over ([`Progress::when_free`]), and who meets what another batch has reserved waits for
 //! the end of one ([`Progress::wait_for_an_end`]): nobody asks again and again.
 
-use std::fmt;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use regionmeta::{ApplyState, RegionId};
 
 use crate::region_map::{RegionMap, RegionSet};
+use crate::wake::Wake;
 
 /// The apply states of all live regions, as of the last commit. Apply workers only; no reader comes here.
 #[derive(Debug, Default)]
@@ -26,17 +26,9 @@ pub(crate) struct Progress {
 struct State {
     applied: RegionMap<ApplyState>,
     claimed: RegionSet,
+    /// What is done when a claim is over.
     waiting: RegionMap<Vec<Wake>>,
     batches_ended: u64,
-}
-
-/// What is done when a claim is over.
-struct Wake(Box<dyn FnOnce() + Send>);
-
-impl fmt::Debug for Wake {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Wake")
-    }
 }
 
 /// Another batch holds the region.
@@ -80,14 +72,14 @@ impl Progress {
         state.batches_ended = state.batches_ended.wrapping_add(1);
         drop(state);
         self.ended.notify_all();
-        woken.into_iter().for_each(|Wake(wake)| wake());
+        woken.into_iter().for_each(Wake::wake);
     }
 
     /// Calls `wake` once, with no lock held, when no batch holds the region: at once, or by whoever ends the batch that does.
     pub(crate) fn when_free(&self, region: RegionId, wake: impl FnOnce() + Send + 'static) {
         let mut state = self.lock();
         if state.claimed.contains(&region) {
-            state.waiting.entry(region).or_default().push(Wake(Box::new(wake)));
+            state.waiting.entry(region).or_default().push(Wake::new(wake));
             return;
         }
         drop(state);

@@ -249,9 +249,9 @@ impl<S: Storage> Store<S> {
         ApplyBatch::new(self, self.durability)
     }
 
-    /// A batch that is synced only if something in it asks for that.
-    pub(crate) fn begin_buffered(&self) -> ApplyBatch<'_, S> {
-        ApplyBatch::new(self, Durability::Buffered)
+    /// A batch of another durability than the store's. A buffered one is still synced if something in it asks for that.
+    pub(crate) fn begin_with(&self, durability: Durability) -> ApplyBatch<'_, S> {
+        ApplyBatch::new(self, durability)
     }
 
     /// Takes in how much some regions hold, as their peers have measured it; see [`StoreMeta::report`].

@@ -98,8 +98,9 @@ pub trait ApplyHost<S: Storage>: Send + Sync + 'static {
     }
 
     /// A region has left the pool, and its entries so far were answered: its record and data are now the caller's to
-    /// replace or destroy. After [`ApplyError::BatchRefused`] the host may [add](super::Router::add) it again, and send it what
-    /// follows [its applied index](crate::Store::apply_state).
+    /// replace or destroy. After [`ApplyError::BatchRefused`], and after [`ApplyError::Waits`] when the source of its merge is back
+    /// in the pool, the host may [add](super::Router::add) it again, and send it what follows
+    /// [its applied index](crate::Store::apply_state).
     fn stopped(&self, region: RegionId) {
         let _ = region;
     }

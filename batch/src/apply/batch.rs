@@ -419,7 +419,7 @@ impl<'a, S: Storage> ApplyBatch<'a, S> {
         }
         let written = self.pending.iter().filter(|(_, pending)| pending.moved());
         self.store.progress().record(written.map(|(region, pending)| (*region, pending.apply_state())));
-        self.give_up_reservations(true);
+        self.give_up_reservations(0, true);
         FailPoint::Published.reach()?;
         fuse.defuse();
         Ok(Committed { sequence, changes })
@@ -557,12 +557,9 @@ impl<'a, S: Storage> ApplyBatch<'a, S> {
     /// The derived region changes in every case; a child only comes to be where no peer of it was before.
     /// What was made, and what was left alone.
     fn split(&mut self, regions: Vec<Region>, derived: RegionId) -> Result<(Vec<Region>, Vec<Region>), ApplyError> {
-        let mut made = Vec::with_capacity(regions.len());
-        let mut skipped = Vec::new();
-        for region in regions {
-            let is_new = region.id() == derived || self.claim_child(&region)?;
-            if is_new { made.push(region) } else { skipped.push(region) }
-        }
+        let reserved_before = self.reserved.len();
+        let chosen = self.choose_children(regions, derived);
+        let (made, skipped) = chosen.inspect_err(|_| self.give_up_reservations(reserved_before, false))?;
         for region in &made {
             match region.id() == derived {
                 true => self.change(region, Reason::Split)?,
@@ -577,6 +574,20 @@ impl<'a, S: Storage> ApplyBatch<'a, S> {
             }
         }
         self.skipped.extend(skipped.iter().cloned());
+        Ok((made, skipped))
+    }
+
+    /// Which regions of a split come to be here, and which are left alone. What is made is reserved.
+    fn choose_children(
+        &mut self,
+        regions: Vec<Region>,
+        derived: RegionId,
+    ) -> Result<(Vec<Region>, Vec<Region>), ApplyError> {
+        let (mut made, mut skipped) = (Vec::with_capacity(regions.len()), Vec::new());
+        for region in regions {
+            let is_new = region.id() == derived || self.claim_child(&region)?;
+            if is_new { made.push(region) } else { skipped.push(region) }
+        }
         Ok((made, skipped))
     }
 
@@ -602,13 +613,13 @@ impl<'a, S: Storage> ApplyBatch<'a, S> {
         Ok(true)
     }
 
-    /// What was reserved for children is free again: they are published, or nothing of them is here.
-    fn give_up_reservations(&mut self, published: bool) {
-        if self.reserved.is_empty() {
+    /// What was reserved for children, but for the first ones, is free again: they are published, or nothing of them is here.
+    fn give_up_reservations(&mut self, first: usize, published: bool) {
+        if self.reserved.len() <= first {
             return;
         }
         let mut reserved = self.store.creating().lock();
-        for (child, before) in self.reserved.drain(..) {
+        for (child, before) in self.reserved.drain(first..) {
             match before.filter(|_| !published) {
                 Some(before) => reserved.insert(child, before),
                 None => reserved.remove(&child),
@@ -714,7 +725,7 @@ impl<'a, S: Storage> ApplyBatch<'a, S> {
 
 impl<S: Storage> Drop for ApplyBatch<'_, S> {
     fn drop(&mut self) {
-        self.give_up_reservations(false);
+        self.give_up_reservations(0, false);
         self.store.progress().release(self.order.iter());
     }
 }

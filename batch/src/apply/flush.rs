@@ -1,18 +1,21 @@
 //! [`Flush`]: the batch of a round, and what happens when it is written: publish, open and close mailboxes, answer.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use regionmeta::mutant::{Mutant, planted};
 use regionmeta::{Change, Refusal, RegionId};
 
 use super::answer::{Answer, AnswerError, ApplyHost};
 use super::batch::{ApplyBatch, ApplyError, CommitError, Committed};
+use super::entry::Entry;
+use super::mailbox::{Closed, Mailbox};
 use super::pool::Shared;
 use super::settings::SyncPolicy;
 use super::siblings;
 use crate::failpoint::FailPoint;
 use crate::poison::Poisoned;
-use crate::storage::{Storage, StorageError};
+use crate::storage::{Durability, Storage, StorageError};
 
 /// Answers that wait for their batch. They live outside of the batch, so that a panic does not lose them.
 pub(super) type Answers<T> = VecDeque<Answer<T>>;
@@ -92,8 +95,10 @@ impl<'s, S: Storage, H: ApplyHost<S>> Flush<'s, S, H> {
         FailPoint::Answer.reach()?;
         self.answer(answers);
         for change in &committed.changes {
-            if let Change::Remove { id, .. } = change {
-                self.shared.close(*id);
+            if let Change::Remove { id, .. } = change
+                && let Some(mailbox) = self.shared.router.mailbox(*id)
+            {
+                self.shared.close(&mailbox);
             }
         }
         FailPoint::Answered.reach()
@@ -126,21 +131,30 @@ pub(super) fn answer_poisoned<S: Storage, H: ApplyHost<S>>(shared: &Shared<S, H>
 }
 
 fn begin<S: Storage, H: ApplyHost<S>>(shared: &Shared<S, H>) -> ApplyBatch<'_, S> {
-    match shared.settings.sync {
-        SyncPolicy::Every => shared.store.begin(),
-        SyncPolicy::Hinted | SyncPolicy::Never => shared.store.begin_buffered(),
-    }
+    shared.store.begin_with(match shared.settings.sync {
+        SyncPolicy::Every => Durability::Synced,
+        SyncPolicy::Hinted | SyncPolicy::Never => Durability::Buffered,
+    })
 }
 
 impl<S: Storage, H: ApplyHost<S>> Shared<S, H> {
-    /// Takes a region out of the pool, and answers whatever is left of it.
-    pub(super) fn close(&self, region: RegionId) {
-        let Some(closed) = self.router.close(region) else { return };
-        let held = closed.delegate.and_then(|mut delegate| delegate.held.take());
-        for entry in held.into_iter().chain(closed.entries) {
-            self.host.answer(entry.answer(region, Err(AnswerError::Closed { region })));
+    /// Takes a region out of the pool, and answers whatever is left of it. Once for each mailbox, whoever comes first.
+    pub(super) fn close(&self, mailbox: &Arc<Mailbox<S, H::Tag>>) {
+        if self.router.remove(mailbox) {
+            self.end(mailbox.region(), mailbox.close());
         }
-        drop(closed.orders); // targets that still wait look again
+    }
+
+    /// The end of a mailbox that nobody finds, and that takes nothing any more.
+    pub(super) fn end(&self, region: RegionId, closed: Closed<S, H::Tag>) {
+        let Closed { entries, orders, mut delegate } = closed;
+        let held = delegate.as_mut().and_then(|delegate| delegate.held.take());
+        held.into_iter().chain(entries).for_each(|entry| self.answer_closed(region, entry));
         self.host.stopped(region);
+        drop((orders, delegate)); // targets that still wait look again
+    }
+
+    pub(super) fn answer_closed(&self, region: RegionId, entry: Entry<S, H::Tag>) {
+        self.host.answer(entry.answer(region, Err(AnswerError::Closed { region })));
     }
 }

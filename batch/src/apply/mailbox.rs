@@ -260,13 +260,12 @@ impl<S: Storage, T> Mailbox<S, T> {
         std::mem::take(&mut self.lock().orders)
     }
 
-    /// Gives the region back.
-    pub(super) fn release(self: &Arc<Self>, delegate: Box<Delegate<S, T>>, next: Next) {
+    /// Gives the region back. If it has been closed meanwhile, returns the entry that it held back: nobody will apply it.
+    pub(super) fn release(self: &Arc<Self>, mut delegate: Box<Delegate<S, T>>, next: Next) -> Option<Entry<S, T>> {
         let mut inner = self.lock();
         if inner.schedule == Schedule::Closed {
             drop(inner);
-            drop(delegate); // wakes who waits for it, so not under the lock
-            return;
+            return delegate.held.take(); // the delegate's end wakes who waits for it, so not under the lock
         }
         inner.delegate = Some(delegate);
         let woken = std::mem::take(&mut inner.woken) || !inner.orders.is_empty();
@@ -274,6 +273,7 @@ impl<S: Storage, T> Mailbox<S, T> {
         if woken || (next == Next::Ready && !inner.entries.is_empty()) {
             self.queue(inner);
         }
+        None
     }
 
     /// Takes the region out for good, and returns what nobody will apply.

@@ -100,6 +100,7 @@ impl<S: Storage, H: ApplyHost<S>> ApplyPool<S, H> {
         for region in store.meta().snapshot().regions() {
             router.add(region.id());
         }
+        store.poison().when_set(router.wake_all_later());
         let (waits, stopping) = (Waits::default(), AtomicBool::new(false));
         let shared = Arc::new(Shared { store, host, settings, router, waits, stopping });
         let mut pool = Self { shared, ready, turns, workers: Vec::new() };
@@ -137,9 +138,10 @@ impl<S: Storage, H: ApplyHost<S>> ApplyPool<S, H> {
         for worker in self.workers.drain(..) {
             let _ = worker.join(); // a worker catches its panics
         }
-        for region in self.shared.router.regions() {
-            self.shared.close(region);
-        }
+        // All are closed before the first answer: its host may send to another one, and would wait for room.
+        let closed: Vec<_> =
+            self.shared.router.shut_down().map(|mailbox| (mailbox.region(), mailbox.close())).collect();
+        closed.into_iter().for_each(|(region, closed)| self.shared.end(region, closed));
         // Turns hold mailboxes, and mailboxes hold the channel.
         while self.turns.try_recv().is_ok() {}
     }

@@ -75,10 +75,11 @@ impl<S: Storage, H: ApplyHost<S>> Shared<S, H> {
     pub(super) fn give_back(&self, owned: Owned<S, H::Tag>) {
         let Owned { mailbox, mut delegate, next, leaves } = owned;
         let caught_up = delegate.stopped.then(|| delegate.catch_up.take());
-        let region = delegate.region;
-        mailbox.release(delegate, next);
+        if let Some(held) = mailbox.release(delegate, next) {
+            self.answer_closed(mailbox.region(), held);
+        }
         if leaves {
-            self.close(region);
+            self.close(&mailbox);
         }
         drop(caught_up); // wakes the target, and only now is the source free
     }

@@ -10,7 +10,7 @@ use crossbeam::sync::ShardedLock;
 use regionmeta::RegionId;
 
 use super::entry::Entry;
-use super::mailbox::{Closed, Mailbox, Order, SendError, Turn};
+use super::mailbox::{Mailbox, Order, SendError, Turn};
 use crate::region_map::RegionMap;
 use crate::storage::Storage;
 
@@ -23,10 +23,13 @@ pub struct Router<S: Storage, T> {
 }
 
 struct Shared<S: Storage, T> {
-    mailboxes: ShardedLock<RegionMap<Arc<Mailbox<S, T>>>>,
+    /// `None` when the pool is gone: nobody would take out what is put into a mailbox.
+    mailboxes: ShardedLock<Option<Mailboxes<S, T>>>,
     capacity: usize,
     ready: Sender<Turn<S, T>>,
 }
+
+type Mailboxes<S, T> = RegionMap<Arc<Mailbox<S, T>>>;
 
 /// Sends entries to one region.
 pub struct RegionSender<S: Storage, T> {
@@ -35,7 +38,7 @@ pub struct RegionSender<S: Storage, T> {
 
 impl<S: Storage, T> Router<S, T> {
     pub(super) fn new(capacity: usize, ready: Sender<Turn<S, T>>) -> Self {
-        Self { shared: Arc::new(Shared { mailboxes: ShardedLock::default(), capacity, ready }) }
+        Self { shared: Arc::new(Shared { mailboxes: ShardedLock::new(Some(RegionMap::default())), capacity, ready }) }
     }
 
     /// The way to a region; `None` if it is not in the pool.
@@ -66,12 +69,13 @@ impl<S: Storage, T> Router<S, T> {
         }
     }
 
-    /// Adds a region that the pool does not know: a peer that a message or a snapshot has made. Whether it is new.
+    /// Adds a region that the pool does not know: a peer that a message or a snapshot has made. Whether it is new; `false` also
+    /// when the pool was shut down.
     pub fn add(&self, region: RegionId) -> bool {
         let mut mailboxes = self.shared.mailboxes.write().unwrap_or_else(PoisonError::into_inner);
-        if mailboxes.contains_key(&region) {
+        let Some(mailboxes) = mailboxes.as_mut().filter(|mailboxes| !mailboxes.contains_key(&region)) else {
             return false;
-        }
+        };
         let mailbox = Mailbox::new(region, self.shared.capacity, self.shared.ready.clone());
         mailboxes.insert(region, Arc::new(mailbox));
         true
@@ -88,7 +92,7 @@ impl<S: Storage, T> Router<S, T> {
     /// How many regions there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.shared.mailboxes.read().unwrap_or_else(PoisonError::into_inner).len()
+        self.read(Mailboxes::len).unwrap_or_default()
     }
 
     /// Whether there is no region.
@@ -98,17 +102,41 @@ impl<S: Storage, T> Router<S, T> {
     }
 
     pub(super) fn mailbox(&self, region: RegionId) -> Option<Arc<Mailbox<S, T>>> {
-        self.shared.mailboxes.read().unwrap_or_else(PoisonError::into_inner).get(&region).cloned()
+        self.read(|mailboxes| mailboxes.get(&region).cloned()).flatten()
     }
 
-    /// Takes a region out, and returns what nobody will apply.
-    pub(super) fn close(&self, region: RegionId) -> Option<Closed<S, T>> {
-        let mailbox = self.shared.mailboxes.write().unwrap_or_else(PoisonError::into_inner).remove(&region)?;
-        Some(mailbox.close())
+    /// Takes a region out by its mailbox: a later one of the same id, which the host has added meanwhile, stays. Whether it was
+    /// still there.
+    pub(super) fn remove(&self, mailbox: &Arc<Mailbox<S, T>>) -> bool {
+        let mut mailboxes = self.shared.mailboxes.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(mailboxes) = mailboxes.as_mut() else { return false };
+        let region = mailbox.region();
+        let is_there = mailboxes.get(&region).is_some_and(|found| Arc::ptr_eq(found, mailbox));
+        is_there && mailboxes.remove(&region).is_some()
     }
 
-    pub(super) fn regions(&self) -> Vec<RegionId> {
-        self.shared.mailboxes.read().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
+    /// Takes all regions out, and lets no more in.
+    pub(super) fn shut_down(&self) -> impl Iterator<Item = Arc<Mailbox<S, T>>> {
+        let mailboxes = self.shared.mailboxes.write().unwrap_or_else(PoisonError::into_inner).take();
+        mailboxes.into_iter().flat_map(RegionMap::into_values)
+    }
+
+    /// Gives every region a turn, those as well that wait; nothing if the pool is gone by then.
+    pub(super) fn wake_all_later(&self) -> impl FnOnce() + Send + 'static
+    where
+        S: 'static,
+        T: Send + 'static,
+    {
+        let shared = Arc::downgrade(&self.shared);
+        move || {
+            let Some(router) = shared.upgrade().map(|shared| Self { shared }) else { return };
+            let mailboxes = router.read(|mailboxes| mailboxes.values().cloned().collect::<Vec<_>>());
+            mailboxes.into_iter().flatten().for_each(|mailbox| mailbox.wake());
+        }
+    }
+
+    fn read<R>(&self, read: impl FnOnce(&Mailboxes<S, T>) -> R) -> Option<R> {
+        self.shared.mailboxes.read().unwrap_or_else(PoisonError::into_inner).as_ref().map(read)
     }
 }
 

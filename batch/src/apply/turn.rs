@@ -49,7 +49,7 @@ impl<'r, 's, S: Storage, H: ApplyHost<S>> Applier<'r, 's, S, H> {
         }
         let bytes_before = self.flush.batch().data_bytes();
         for _ in 0..self.shared.settings.turn_entries_max {
-            if self.stop_if_caught_up(delegate) || delegate.is_waiting() {
+            if self.must_wait(delegate) {
                 owned.next = Next::Park;
                 return;
             }
@@ -73,7 +73,13 @@ impl<'r, 's, S: Storage, H: ApplyHost<S>> Applier<'r, 's, S, H> {
             }
         }
         // It may have caught up with its last entry of this turn.
-        owned.next = if self.stop_if_caught_up(delegate) { Next::Park } else { Next::Ready };
+        owned.next = if self.must_wait(delegate) { Next::Park } else { Next::Ready };
+    }
+
+    /// For another region. In a poisoned store nobody waits: the other one comes no further.
+    fn must_wait(&mut self, delegate: &mut Delegate<S, H::Tag>) -> bool {
+        let waits = self.stop_if_caught_up(delegate) || delegate.is_waiting();
+        waits && self.shared.store.check_writable().is_ok()
     }
 
     /// Whether the region leaves.

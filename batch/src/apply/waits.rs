@@ -66,7 +66,11 @@ impl Wait {
 
 impl Drop for Wait {
     fn drop(&mut self) {
-        self.waits.lock().remove(&self.target);
+        let mut by_target = self.waits.lock();
+        // A region that came back may wait anew before the wait of its earlier life is dropped.
+        if by_target.get(&self.target).is_some_and(|(_, caught_up)| Arc::ptr_eq(caught_up, &self.caught_up)) {
+            by_target.remove(&self.target);
+        }
     }
 }
 
@@ -102,6 +106,16 @@ mod tests {
         assert!(begin(&waits, 2, 1).is_none());
         drop(wait);
         assert!(begin(&waits, 2, 1).is_some());
+        assert!(waits.lock().is_empty());
+    }
+
+    #[test]
+    fn a_later_wait_outlives_the_end_of_an_earlier_one() {
+        let waits = Waits::default();
+        let (earlier, later) = (begin(&waits, 1, 2), begin(&waits, 1, 2));
+        drop(earlier);
+        assert!(begin(&waits, 2, 1).is_none());
+        drop(later);
         assert!(waits.lock().is_empty());
     }
 }

@@ -1,7 +1,10 @@
 //! The apply path: entries become one batch, one write, one published changeset, or nothing at all.
 
 use regionmeta::layout::{apply_state_key, data_key, region_state_key, snapshot_raft_state_key};
-use regionmeta::{AdminError, Change, Outcome, PeerState, RaftState, Reason, Region, RegionEpoch, RegionId, Removal};
+use regionmeta::{
+    AdminCommand, AdminError, BatchSplit, Change, Outcome, PeerState, RaftState, Reason, Region, RegionEpoch, RegionId,
+    Removal, SplitRequest,
+};
 use regionmeta_batch::apply::{ApplyBatch, ApplyError, CommitError};
 use regionmeta_batch::pd::EmbeddedPd;
 use regionmeta_batch::storage::fault::{Fault, FaultyStorage};
@@ -24,6 +27,7 @@ on_each_storage!(
     a_refused_command_counts_and_changes_nothing_else,
     entries_that_do_not_follow_are_refused,
     a_child_that_exists_is_left_as_it_is,
+    a_split_that_meets_another_batch_can_be_tried_again,
     a_region_is_in_one_batch_at_a_time,
     an_entry_that_meets_a_failure_does_not_count,
     a_suspended_region_applies_nothing,
@@ -351,6 +355,34 @@ fn a_child_that_exists_is_left_as_it_is(disk: &impl Disk) {
     let before = published(&store);
     drop(store);
     assert_eq!(published(&disk.open().unwrap()), before);
+}
+
+/// One of its children is in another batch. What it has reserved for the others must not keep them from coming to be later.
+fn a_split_that_meets_another_batch_can_be_tried_again(disk: &impl Disk) {
+    let store = bootstrapped(disk.storage());
+    let mut batch = store.begin();
+    batch.apply(FIRST, at(6), epoch(1, 1), &split("t", 20, &[21])).unwrap();
+    batch.commit().unwrap();
+    let mut other = store.begin();
+    other.advance(20.into(), at(6)).unwrap();
+    let request = |key: &str, id: u64| SplitRequest {
+        split_key: key.into(),
+        new_region_id: id.into(),
+        new_peer_ids: vec![(id + 1).into()],
+    };
+    let requests = vec![request("m", 10), request("p", 20)];
+    let command = AdminCommand::BatchSplit(BatchSplit { requests, right_derive: false, shares_size: false });
+    let mut batch = store.begin();
+    let busy = batch.apply(FIRST, at(7), epoch(1, 2), &command);
+    assert!(matches!(busy, Err(ApplyError::Busy { region }) if region.get() == 20), "{busy:?}");
+    drop(other);
+    let Outcome::Split { regions, skipped, .. } = batch.apply(FIRST, at(7), epoch(1, 2), &command).unwrap() else {
+        panic!("no split");
+    };
+    let ids = |regions: &[Region]| regions.iter().map(|region| region.id().get()).collect::<Vec<_>>();
+    assert_eq!((ids(&regions), ids(&skipped)), (vec![2, 10], vec![20]));
+    batch.commit().unwrap();
+    assert_eq!(find(&store, CHILD).unwrap().epoch(), epoch(1, 4));
 }
 
 /// A region belongs to one batch at a time. Otherwise the second one would check its entries against a region that the first

@@ -12,7 +12,7 @@ use regionmeta_batch::Store;
 use regionmeta_batch::apply::{Answer, AnswerError, ApplyError, ApplyHost, ApplyPool, ApplySettings, Data, Entry};
 use regionmeta_batch::pd::EmbeddedPd;
 use regionmeta_batch::records;
-use regionmeta_batch::storage::{Family, Storage};
+use regionmeta_batch::storage::{Family, Storage, StorageError};
 
 use crate::common::{CLUSTER, Disk, add_learner, at, builder, dump, learner, on_each_storage, remove, split, voter};
 use crate::pool::WATCHDOG;
@@ -30,6 +30,7 @@ on_each_storage!(
     a_target_is_not_destroyed_in_the_batch_of_its_merge,
     merges_that_wait_for_each_other_end_where_they_were,
     who_waits_for_a_circle_ends_as_well,
+    who_waits_hears_that_the_store_is_poisoned,
 );
 
 /// `["", h)`, `[h, p)` and `[p, "")`, each with one peer, on store 1.
@@ -368,6 +369,13 @@ fn a_source_that_leaves_ends_the_wait(disk: &impl Disk) {
     );
     assert!(matches!(merging.event(), Event::Stopped(MIDDLE)));
     assert_eq!(merging.next(MIDDLE), index, "the entry does not count");
+    // The source was away for a snapshot of its own, say. Both come back, and go on where they were.
+    assert!(merging.pool.router().add(RIGHT) && merging.pool.router().add(MIDDLE));
+    let source = merging.prepare(RIGHT, MIDDLE);
+    merging.commit(MIDDLE, &source);
+    merging.expect_applied(MIDDLE, index);
+    assert!(matches!(merging.event(), Event::Stopped(RIGHT)));
+    assert_merged_away(&merging.store, &source, MIDDLE);
 }
 
 /// The keys of the source went to the target, and the target's to another store: in one changeset that looked as if the
@@ -454,4 +462,27 @@ fn who_waits_for_a_circle_ends_as_well(disk: &impl Disk) {
     let merging = Merging::bootstrapped(disk.storage());
     assert_circle_ends(&merging, &[(LEFT, MIDDLE), (MIDDLE, RIGHT), (RIGHT, MIDDLE)]);
     assert_eq!(merging.store.meta().snapshot().validate(), []);
+}
+
+/// I14: nobody who waits is left waiting, neither the target nor what stands behind it in its mailbox.
+fn who_waits_hears_that_the_store_is_poisoned(disk: &impl Disk) {
+    let merging = Merging::bootstrapped(disk.storage());
+    let index = merging.next(MIDDLE);
+    merging.commit(MIDDLE, &source_to_come());
+    assert!(matches!(merging.event(), Event::CatchUp { .. }));
+    merging.write(MIDDLE, index + 1);
+    let failing = Data::with(|_, _, _| {
+        let (location, cause) = (String::new(), String::new());
+        Err(StorageError::Backend { action: "put", location, cause })
+    });
+    let entry = Entry::write(at(merging.next(LEFT)), merging.region(LEFT).epoch(), failing, ());
+    merging.pool.router().send(LEFT, entry).unwrap();
+    let mut poisoned: Vec<_> = (0..3)
+        .map(|_| match merging.event() {
+            Event::Answered(region, index, Err(AnswerError::Poisoned(_))) => (region, index),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    poisoned.sort_unstable();
+    assert_eq!(poisoned, [(LEFT, merging.next(LEFT)), (MIDDLE, index), (MIDDLE, index + 1)]);
 }

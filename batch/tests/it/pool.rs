@@ -1,8 +1,8 @@
 //! The apply pool: mailboxes, workers, answers.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
@@ -13,7 +13,7 @@ use regionmeta::{
 use regionmeta_batch::Store;
 use regionmeta_batch::apply::{
     Answer, AnswerError, ApplyError, ApplyHost, ApplyPool, ApplySettings, ChannelHost, Committed, Data, Entry,
-    ExecResult, Mutation, PoolError, SendError, SyncPolicy,
+    ExecResult, Mutation, PoolError, RegionSender, Router, SendError, SyncPolicy,
 };
 use regionmeta_batch::pd::EmbeddedPd;
 use regionmeta_batch::storage::fault::{Fault, FaultyStorage};
@@ -586,10 +586,12 @@ fn data_that_cannot_be_put_poisons_the_store() {
     }
 }
 
-/// What survives a power loss is what the policy says, and every tombstone.
+/// What survives a power loss is what the policy says, and every tombstone. The store itself is opened without syncs.
 #[test]
 fn batches_are_synced_as_the_policy_says() {
-    for (policy, expected) in [(SyncPolicy::Hinted, [5, 7, 8]), (SyncPolicy::Never, [5, 5, 5])] {
+    for (policy, expected) in
+        [(SyncPolicy::Every, [6, 7, 8]), (SyncPolicy::Hinted, [5, 7, 8]), (SyncPolicy::Never, [5, 5, 5])]
+    {
         let disk = MemStorage::new();
         let open = || builder().durability(Durability::Buffered);
         let store = open().bootstrap_storage(disk.clone(), &EmbeddedPd::new(CLUSTER)).unwrap();
@@ -625,4 +627,90 @@ fn durable(disk: &MemStorage) -> crate::common::Dump {
     let copy = disk.fork();
     copy.crash(0);
     dump(&copy)
+}
+
+/// A later peer of a region may come as soon as the earlier one has left, though the worker that had it is still in its
+/// round: the end of that round must not close the mailbox of the later one.
+#[test]
+fn a_region_that_comes_back_at_once_stays() {
+    struct Returning {
+        router: OnceLock<Router<MemStorage, u64>>,
+        has_returned: AtomicBool,
+        answers: Sender<Answer<u64>>,
+    }
+    impl ApplyHost<MemStorage> for Returning {
+        type Tag = u64;
+        fn answer(&self, answer: Answer<u64>) {
+            self.answers.send(answer).unwrap();
+        }
+        fn stopped(&self, region: RegionId) {
+            if !self.has_returned.swap(true, Ordering::Relaxed) {
+                assert!(self.router.wait().add(region));
+                self.router.wait().try_send(region, Entry::empty(at(99), 99)).unwrap();
+            }
+        }
+    }
+    let store = Arc::new(builder().bootstrap_storage(MemStorage::new(), &EmbeddedPd::new(CLUSTER)).unwrap());
+    let (answers, heard) = unbounded();
+    let host = Returning { router: OnceLock::new(), has_returned: AtomicBool::new(false), answers };
+    let pool = ApplyPool::start(store, host, one_worker()).unwrap();
+    pool.host().router.set(pool.router().clone()).unwrap();
+    pool.router().send(FIRST, admin(FIRST, 6, epoch(1, 1), crate::common::add(voter(20, 2)), 6)).unwrap();
+    pool.router().send(FIRST, admin(FIRST, 7, epoch(2, 1), remove(voter(3, 1)), 7)).unwrap();
+    let next = || heard.recv_timeout(WATCHDOG).unwrap();
+    assert!(next().result.is_ok() && next().result.is_ok());
+    let of_the_later_one = next().result;
+    let not_applied = matches!(of_the_later_one, Err(AnswerError::NotApplied(ApplyError::RegionNotFound { .. })));
+    assert!(not_applied, "its mailbox was closed: {of_the_later_one:?}");
+    assert!(pool.router().region(FIRST).is_some());
+}
+
+/// Nobody would ever answer an entry that a pool without workers has taken.
+#[test]
+fn a_pool_that_was_shut_down_takes_nothing() {
+    let running = Running::bootstrapped(MemStorage::new(), one_worker());
+    let (router, sender) = (running.pool.router().clone(), running.pool.router().region(FIRST).unwrap());
+    running.shut_down();
+    assert!(matches!(sender.try_send(write(6, epoch(1, 1), "late")), Err(SendError::Closed(_))));
+    assert!(!router.add(FIRST) && router.is_empty());
+    assert!(matches!(router.send(FIRST, write(6, epoch(1, 1), "late")), Err(SendError::Closed(_))));
+}
+
+/// What is left is answered on the thread that ends the pool. A host that then sends, and waits for room, must not wait for
+/// workers that are gone.
+#[test]
+fn a_send_does_not_hold_up_the_end() {
+    struct Sending {
+        all: OnceLock<Vec<RegionSender<MemStorage, u64>>>,
+    }
+    impl ApplyHost<MemStorage> for Sending {
+        type Tag = u64;
+        fn answer(&self, _: Answer<u64>) {
+            self.all.wait().iter().for_each(|region| drop(region.send(Entry::empty(at(99), 99))));
+        }
+    }
+    let store = Arc::new(builder().bootstrap_storage(MemStorage::new(), &EmbeddedPd::new(CLUSTER)).unwrap());
+    let mut batch = store.begin();
+    batch.apply(FIRST, at(6), epoch(1, 1), &split("m", 10, &[11])).unwrap();
+    batch.commit().unwrap();
+    let (ended, end) = unbounded();
+    let end_it = move || {
+        let host = Sending { all: OnceLock::new() };
+        let settings = ApplySettings { mailbox_entries_max: 1, ..one_worker() };
+        let mut other = store.begin();
+        for (region, index) in [(FIRST, 7), (CHILD, 6)] {
+            other.advance(region, at(index)).unwrap();
+        }
+        let pool = ApplyPool::start(store.clone(), host, settings).unwrap();
+        let senders = [FIRST, CHILD].map(|region| pool.router().region(region).unwrap());
+        // One is held back for the other batch, and one more fills the mailbox.
+        for (sender, index) in senders.iter().zip([7, 6]) {
+            (0..2).for_each(|more| sender.send(Entry::empty(at(index + more), index)).unwrap());
+        }
+        assert!(pool.host().all.set(senders.into()).is_ok());
+        pool.shut_down();
+        ended.send(()).unwrap();
+    };
+    std::thread::Builder::new().name("ends the pool".to_owned()).spawn(end_it).unwrap();
+    end.recv_timeout(WATCHDOG).expect("the pool does not end");
 }
