@@ -17,7 +17,7 @@ use regionmeta::{
     AdminCommand, AdminHeader, AdminRequest, ApplyState, BatchSplit, ChangeKind, LogPosition, Peer, PeerChange,
     PeerRole, Record, Region, RegionDraft, RegionEpoch, RegionId, SplitRequest,
 };
-use regionmeta_batch::apply::{Answer, ApplyHost, ApplyPool, ApplySettings, Entry, SyncPolicy};
+use regionmeta_batch::apply::{Answer, ApplyHost, ApplyPool, ApplySettings, Committed, Entry, SyncPolicy};
 use regionmeta_batch::pd::EmbeddedPd;
 use regionmeta_batch::storage::{Durability, RocksStorage, Storage};
 use regionmeta_batch::{Store, StoreBuilder};
@@ -208,7 +208,7 @@ impl Bed {
     pub fn measure(&mut self, way: Way, changes: usize) -> Result<Duration, Error> {
         let planned = self.plan(changes)?;
         if way.workers > 0 {
-            return self.through_the_pipeline(way, planned);
+            return Ok(self.through_the_pipeline(way, planned)?.whole);
         }
         let took = self.raw(way, &planned)?;
         // The raw writes went past the store: it has to be told, and that is outside of the clock.
@@ -233,7 +233,7 @@ impl Bed {
         Ok(started.elapsed())
     }
 
-    fn through_the_pipeline(&self, way: Way, planned: Vec<Planned>) -> Result<Duration, Error> {
+    fn through_the_pipeline(&self, way: Way, planned: Vec<Planned>) -> Result<Took, Error> {
         let settings = ApplySettings {
             workers: way.workers,
             round_regions_max: way.batch,
@@ -249,9 +249,10 @@ impl Bed {
             pool.router().send(region, entry).map_err(|error| error.to_string())?;
         }
         done.recv()?;
-        let took = started.elapsed();
+        let whole = started.elapsed();
+        let answers = Duration::from_nanos(pool.host().answering_ns.load(Ordering::Relaxed));
         match pool.host().failed.load(Ordering::Relaxed) {
-            0 => Ok(took),
+            0 => Ok(Took { whole, answers }),
             failed => Err(format!("{failed} changes were not applied").into()),
         }
     }
@@ -282,28 +283,58 @@ fn position(index: u64) -> LogPosition {
     LogPosition { index: index.into(), term: TERM.into() }
 }
 
+/// How long the pipeline took, and what of it went into answers.
+struct Took {
+    whole: Duration,
+    /// From published to the last answer of each batch. It means something with one worker.
+    answers: Duration,
+}
+
 /// Counts answers, and says when the last one has come.
 #[derive(Debug)]
 struct Counter {
     /// Counted down by workers; whoever takes it to 0 tells the waiting thread, by the channel.
     left: AtomicU64,
     failed: AtomicU64,
+    /// Written when a batch is published, read at its last answer; the same thread does both.
+    started: Instant,
+    published_ns: AtomicU64,
+    left_of_batch: AtomicU64,
+    answering_ns: AtomicU64,
     done: Sender<()>,
 }
 
 impl Counter {
     fn new(left: u64) -> (Self, Receiver<()>) {
         let (done, heard) = bounded(1);
-        (Self { left: AtomicU64::new(left), failed: AtomicU64::new(0), done }, heard)
+        let [failed, published_ns, left_of_batch, answering_ns] = [0; 4].map(AtomicU64::new);
+        let started = Instant::now();
+        let left = AtomicU64::new(left);
+        (Self { left, failed, started, published_ns, left_of_batch, answering_ns, done }, heard)
+    }
+}
+
+impl Counter {
+    fn now_ns(&self) -> u64 {
+        self.started.elapsed().as_nanos() as u64
     }
 }
 
 impl ApplyHost<RocksStorage> for Counter {
     type Tag = ();
 
+    fn committed(&self, committed: &Committed) {
+        self.left_of_batch.store(committed.changes.len() as u64, Ordering::Relaxed);
+        self.published_ns.store(self.now_ns(), Ordering::Relaxed);
+    }
+
     fn answer(&self, answer: Answer<()>) {
         if answer.result.is_err() {
             self.failed.fetch_add(1, Ordering::Relaxed);
+        }
+        if self.left_of_batch.fetch_sub(1, Ordering::Relaxed) == 1 {
+            let answering = self.now_ns() - self.published_ns.load(Ordering::Relaxed);
+            self.answering_ns.fetch_add(answering, Ordering::Relaxed);
         }
         if self.left.fetch_sub(1, Ordering::AcqRel) == 1 {
             let _ = self.done.send(());

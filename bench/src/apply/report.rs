@@ -89,12 +89,13 @@ impl fmt::Display for Report {
             let Measured { batch, changes_per_s, to_raw, to_one_a_batch, .. } = way;
             writeln!(f, "{synced:<9} {batch:>6} {who:<12} {changes_per_s:>12.0} {to_raw:>8.2} {to_one_a_batch:>16.1}")?;
         }
-        let Stages { batch, transition_ns, encode_ns, batch_ns, write_ns, publish_ns, whole_ns, rest_ns } = self.stages;
+        let Stages { batch, transition_ns, encode_ns, batch_ns, write_ns, publish_ns, answer_ns, whole_ns, rest_ns } =
+            self.stages;
         writeln!(f, "where a change of an unsynced batch of {batch} spends its {whole_ns:.0} ns:")?;
         writeln!(
             f,
             "  transition {transition_ns:.0}, encode {encode_ns:.0}, batch {batch_ns:.0}, write {write_ns:.0}"
         )?;
-        writeln!(f, "  publish {publish_ns:.0}, mailboxes, bookkeeping and answers {rest_ns:.0}")
+        writeln!(f, "  publish {publish_ns:.0}, answer {answer_ns:.0}, mailboxes and bookkeeping {rest_ns:.0}")
     }
 }
