@@ -3,13 +3,10 @@
 //! `cargo run --example quickstart`
 
 use std::error::Error;
-use std::sync::Arc;
 
-use crossbeam::channel;
-use regionmeta::{AdminCommand, AdminHeader, AdminRequest, BatchSplit, ClusterId, LogPosition, SplitRequest};
+use regionmeta::{ClusterId, LogPosition};
 use regionmeta_batch::StoreBuilder;
-use regionmeta_batch::apply::{ApplyPool, ApplySettings, ChannelHost, Entry};
-use regionmeta_batch::pd::{EmbeddedPd, PdClient};
+use regionmeta_batch::pd::{EmbeddedPd, Proposal};
 
 const CLUSTER: ClusterId = ClusterId::new(7);
 
@@ -20,38 +17,22 @@ pub fn main() -> Result<(), Box<dyn Error>> {
 
     // The first start makes the directory, the store's identity, and a region of all keys.
     let pd = EmbeddedPd::new(CLUSTER);
-    let store = Arc::new(StoreBuilder::new(CLUSTER).bootstrap(&path, &pd)?);
+    let store = StoreBuilder::new(CLUSTER).bootstrap(&path, &pd)?;
     let whole = store.meta().snapshot().locate(b"any key").ok_or("no region")?.region().clone();
 
-    // A split, as it comes out of the region's Raft log. 6 is the first entry of a new region.
-    let (child, peer) = (pd.alloc_id()?.into(), pd.alloc_id()?.into());
-    let request = SplitRequest { split_key: b"m".to_vec(), new_region_id: child, new_peer_ids: vec![peer] };
-    let command =
-        AdminCommand::BatchSplit(BatchSplit { requests: vec![request], right_derive: false, shares_size: false });
-    let request = AdminRequest { header: AdminHeader::new(whole.id(), whole.epoch()), command };
-    let entry = Entry::admin(LogPosition { index: 6.into(), term: 6.into() }, request, "the split");
-
-    // The pool checks it, writes it, publishes it, and only then answers.
-    let (answers, heard) = channel::unbounded();
-    let pool = ApplyPool::start(store.clone(), ChannelHost::new(answers), ApplySettings::default())?;
-    pool.router().send(whole.id(), entry)?;
-    let answer = heard.recv()?;
-    println!("{}: {:?}", answer.tag, answer.result?);
-    pool.shut_down();
+    // A split, as it comes out of the region's Raft log; 6 is the first entry of a new region. Checked, written, published.
+    let split = Proposal::split(&pd, &whole, vec![b"m".to_vec()], false)?;
+    let mut batch = store.begin();
+    batch.execute(whole.id(), LogPosition { index: 6.into(), term: 6.into() }, &split.header, &split.command)?;
+    batch.commit()?;
 
     // Lookups take no lock. A region's descriptor is the very buffer that was stored.
     let owner = store.meta().snapshot().locate(b"zebra").ok_or("no owner")?.region().clone();
-    if owner.id() != child {
-        return Err(format!("{owner} owns the key, and not region {child}").into());
-    }
 
     // The second start finds what the first one has left.
-    Arc::into_inner(store).ok_or("the store is still in use")?.close()?;
+    store.close()?;
     let store = StoreBuilder::new(CLUSTER).open(&path)?;
     let found = store.meta().snapshot().locate(b"zebra").ok_or("no owner after reopening")?.region().clone();
-    if found != owner {
-        return Err(format!("reopened, {found} owns the key, and not {owner}").into());
-    }
-    println!("zebra belongs to {found}, before and after reopening");
-    Ok(())
+    println!("\"zebra\" belongs to {owner}, and after reopening to {found}");
+    if found == owner && owner.id() != whole.id() { Ok(()) } else { Err("the split is not what was found".into()) }
 }
