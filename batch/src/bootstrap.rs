@@ -19,7 +19,7 @@ use regionmeta::{
     StoreId, StoreIdent,
 };
 
-use crate::pd::{PdClient, PdError, StoreInfo};
+use crate::pd::{Checked, PdClient, PdError, StoreInfo};
 use crate::raft_engine::RaftEngine;
 use crate::records::{self, ReadError, WriteStateError};
 use crate::storage::{Durability, Family, Storage, StorageError};
@@ -116,7 +116,7 @@ pub fn bootstrap(
         let (pd, store) = (pd.cluster_id(), settings.cluster_id);
         return Err(PdError::ClusterMismatch { pd, store }.into());
     }
-    let pd = Patient { pd, settings };
+    let pd = Patient { pd: &Checked::new(pd), settings };
     let ident = match read_ident(storage, settings.cluster_id, settings.api_version)? {
         Some(ident) => ident,
         None => bootstrap_store(storage, &pd, settings)?,
@@ -155,20 +155,12 @@ fn bootstrap_store(
             return Err(BootstrapError::NotEmpty { first_key });
         }
     }
-    let store_id = StoreId::new(pd.ask(new_id)?);
+    let store_id = StoreId::new(pd.ask(|pd| pd.alloc_id())?);
     let ident = StoreIdent { cluster_id: settings.cluster_id, store_id, api_version: settings.api_version };
     let mut batch = storage.batch();
     records::put(storage, &mut batch, Family::Default, STORE_IDENT_KEY, &ident)?;
     storage.write(batch, Durability::Synced)?;
     Ok(ident)
-}
-
-/// An id from PD, which is a stranger: 0 would be written as an identity that no later start accepts.
-fn new_id(pd: &dyn PdClient) -> Result<u64, PdError> {
-    match pd.alloc_id()? {
-        0 => Err(PdError::Refused("it handed out the id 0".to_owned())),
-        id => Ok(id),
-    }
 }
 
 // --- phase B: the cluster -------------------------------------------------------------------------------------------
@@ -199,7 +191,7 @@ fn bootstrap_cluster(
 /// nothing may be cleared on the strength of what PD does not know.
 fn first_region(pd: &dyn PdClient) -> Result<Region, PdError> {
     let unknown = || PdError::Unavailable("it is bootstrapped and does not know the first region yet".to_owned());
-    pd.get_region(b"")?.ok_or_else(unknown)
+    Ok(pd.get_region(b"")?.ok_or_else(unknown)?.region)
 }
 
 /// Writes the first region under the prepare mark: the mark says that it may not be ours yet.
@@ -212,8 +204,8 @@ fn prepare(
     if let Some(first_key) = first_key(storage, Family::Raft, REGION_META_RANGE)? {
         return Err(BootstrapError::RegionsButNoCluster { first_key });
     }
-    let region_id = pd.ask(new_id)?.into();
-    let peer = Peer::voter(pd.ask(new_id)?.into(), store.id);
+    let region_id = pd.ask(|pd| pd.alloc_id())?.into();
+    let peer = Peer::voter(pd.ask(|pd| pd.alloc_id())?.into(), store.id);
     let region = RegionDraft::new(region_id, KeyRange::ALL, RegionEpoch::INITIAL, vec![peer]).build()?;
     let mut batch = storage.batch();
     records::put(storage, &mut batch, Family::Default, PREPARE_BOOTSTRAP_KEY, &region)?;
@@ -263,10 +255,10 @@ impl Patient<'_> {
         let mut attempt = 1;
         loop {
             match call(self.pd) {
-                Err(last @ PdError::Unavailable(_)) if attempt >= self.settings.attempts_max => {
+                Err(last) if last.is_transient() && attempt >= self.settings.attempts_max => {
                     return Err(BootstrapError::PdUnavailable { attempts: attempt, last });
                 }
-                Err(error @ PdError::Unavailable(_)) => {
+                Err(error) if error.is_transient() => {
                     tracing::warn!(attempt, %error, "PD did not answer; asking again");
                     std::thread::sleep(self.settings.pause);
                     attempt += 1;

@@ -5,9 +5,14 @@ use std::sync::Barrier;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use regionmeta::layout::{PREPARE_BOOTSTRAP_KEY, STORE_IDENT_KEY, apply_state_key, raft_state_key, region_state_key};
-use regionmeta::{ApplyState, ClusterId, RaftState, Refusal, Region, RegionDraft, RegionId, StoreId, StoreIdent};
+use regionmeta::{
+    ApplyState, ClusterId, KeyRange, RaftState, Refusal, Region, RegionDraft, RegionId, StoreId, StoreIdent,
+};
 use regionmeta_batch::bootstrap::BootstrapError;
-use regionmeta_batch::pd::{EmbeddedPd, PdClient, PdError, StoreInfo};
+use regionmeta_batch::pd::{
+    ClusterConfig, EmbeddedPd, HeartbeatStream, PdClient, PdError, RegionInfo, SplitIds, StoreAdvice, StoreInfo,
+    StoreStats,
+};
 use regionmeta_batch::storage::fault::{Fault, FaultyStorage};
 use regionmeta_batch::storage::{Family, MemStorage, Storage};
 use regionmeta_batch::{OpenError, Store, StoreBuilder, records};
@@ -76,13 +81,51 @@ impl PdClient for TestPd {
         self.reached()?.put_store(store)
     }
 
-    fn get_region(&self, key: &[u8]) -> Result<Option<Region>, PdError> {
+    fn get_region(&self, key: &[u8]) -> Result<Option<RegionInfo>, PdError> {
         let region = self.reached()?.get_region(key)?;
         Ok(region.filter(|_| !self.knows_no_region))
     }
 
-    fn get_region_by_id(&self, id: RegionId) -> Result<Option<Region>, PdError> {
+    fn get_region_by_id(&self, id: RegionId) -> Result<Option<RegionInfo>, PdError> {
         self.reached()?.get_region_by_id(id)
+    }
+
+    // What follows no bootstrap asks.
+
+    fn cluster_config(&self) -> Result<ClusterConfig, PdError> {
+        self.inner.cluster_config()
+    }
+
+    fn get_store(&self, id: StoreId) -> Result<Option<StoreInfo>, PdError> {
+        self.inner.get_store(id)
+    }
+
+    fn get_all_stores(&self) -> Result<Vec<StoreInfo>, PdError> {
+        self.inner.get_all_stores()
+    }
+
+    fn store_heartbeat(&self, stats: &StoreStats) -> Result<StoreAdvice, PdError> {
+        self.inner.store_heartbeat(stats)
+    }
+
+    fn ask_batch_split(&self, region: &Region, children: usize) -> Result<Vec<SplitIds>, PdError> {
+        self.inner.ask_batch_split(region, children)
+    }
+
+    fn report_batch_split(&self, regions: &[Region]) -> Result<(), PdError> {
+        self.inner.report_batch_split(regions)
+    }
+
+    fn get_prev_region(&self, key: &[u8]) -> Result<Option<RegionInfo>, PdError> {
+        self.inner.get_prev_region(key)
+    }
+
+    fn scan_regions(&self, range: KeyRange<'_>, limit: usize) -> Result<Vec<RegionInfo>, PdError> {
+        self.inner.scan_regions(range, limit)
+    }
+
+    fn region_heartbeats(&self) -> Result<HeartbeatStream, PdError> {
+        self.inner.region_heartbeats()
     }
 }
 
@@ -293,7 +336,7 @@ mod crash_matrix {
     fn pd_hands_out_the_id_0(disk: &impl Disk) {
         let mut pd = TestPd { zero_ids: true, ..TestPd::away(0..0) };
         let error = bootstrap_error(disk.storage(), &pd);
-        assert!(matches!(error, BootstrapError::Pd(PdError::Refused(_))), "{error}");
+        assert!(matches!(error, BootstrapError::Pd(PdError::InvalidAnswer(_))), "{error}");
         assert_eq!(dump(&disk.storage()), []);
         pd.zero_ids = false;
         assert_bootstrapped(&bootstrap(disk.storage(), &pd).unwrap(), &pd.inner);
@@ -524,7 +567,7 @@ where
     let winners: Vec<_> = stores.iter().filter(|store| !store.meta().snapshot().is_empty()).collect();
     assert_eq!(winners.len(), 1, "exactly one store may win");
     let region = winners[0].meta().snapshot().locate(b"").unwrap().region().clone();
-    assert_eq!(pd.inner.get_region(b"").unwrap().as_ref(), Some(&region));
+    assert_eq!(pd.inner.get_region(b"").unwrap().map(|found| found.region).as_ref(), Some(&region));
     let loser = stores.iter().find(|store| store.meta().snapshot().is_empty()).unwrap();
     assert_eq!(keys(loser.storage()), [the_ident()], "the loser ends empty");
     assert_eq!(pd.inner.stores().len(), 2, "and registered");
@@ -567,8 +610,8 @@ fn a_resumed_driver_knows_the_regions_and_reuses_no_id() {
         let regions = [with_peer(1, "", "m", 6, 7), with_peer(region, "m", "", peer, store)];
         let pd = EmbeddedPd::resume(CLUSTER, regions.clone(), [info(registered)], last_id).unwrap();
         assert_eq!(pd.alloc_id().unwrap(), 91);
-        assert_eq!(pd.get_region(b"a").unwrap().as_ref(), Some(&regions[0]));
-        assert_eq!(pd.get_region_by_id(region.into()).unwrap().as_ref(), Some(&regions[1]));
+        assert_eq!(pd.get_region(b"a").unwrap().map(|found| found.region).as_ref(), Some(&regions[0]));
+        assert_eq!(pd.get_region_by_id(region.into()).unwrap().map(|found| found.region).as_ref(), Some(&regions[1]));
         assert_eq!(pd.stores(), [info(registered)]);
         assert!(pd.is_bootstrapped().unwrap());
         let again = pd.bootstrap(&info(7), &with_peer(100, "", "", 101, 7));
