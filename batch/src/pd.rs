@@ -8,12 +8,16 @@ pub mod check;
 mod checked;
 mod embedded;
 mod error;
+#[cfg(feature = "pd-grpc")]
+pub mod grpc;
 mod heartbeat;
 mod info;
 mod operator;
 mod proposal;
 #[cfg(feature = "testkit")]
 pub mod storm;
+#[cfg(feature = "pd-grpc")]
+pub mod wire;
 
 use std::fmt;
 use std::time::Duration;
