@@ -62,7 +62,7 @@ impl Host {
                 Effect::StopSource { region } => self.stop(region)?,
                 Effect::CheckStale { region } => self.ask_whether_wanted(&region)?,
                 Effect::AskPd { region, peer } => {
-                    let answer = self.pd.get_region_by_id(region)?;
+                    let answer = self.pd.get_region_by_id(region)?.map(|known| known.region);
                     self.follow(self.peers.on_pd_region(region, peer, answer.as_ref()).into_iter().collect(), None)?;
                 }
                 Effect::CheckMerge { region } => {

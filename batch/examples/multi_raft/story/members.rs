@@ -11,7 +11,7 @@ use super::check;
 
 /// One store has all keys, and alone it decides.
 pub(super) fn first_region(cluster: &mut Cluster, store: StoreId) -> Done<Region> {
-    let first = cluster.pd.get_region(b"")?.ok_or("PD knows no region")?;
+    let first = cluster.pd.get_region(b"")?.ok_or("PD knows no region")?.region;
     cluster.host(store)?.campaign(first.id())?;
     cluster.wait("store one leads the first region", |cluster| cluster.leader(first.id()) == Some(store))?;
     cluster.write("it is written to", &["apple", "fig", "kiwi", "mango", "pear", "tamarind", "yuzu"])?;
