@@ -1,4 +1,5 @@
-//! How much the pipeline allocates: O(1) for each change, whatever the number of changes, of regions, and of batches before.
+//! How much is allocated: by the pipeline O(1) for each change, whatever the number of changes, of regions, and of batches
+//! before; by the heartbeat of a region that has not changed nothing at all.
 
 #![allow(
     clippy::unwrap_used,
@@ -14,15 +15,19 @@ mod common;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 use regionmeta::{AdminHeader, AdminRequest, BatchSplit, RegionEpoch, RegionId, SplitRequest};
 use regionmeta_batch::Store;
 use regionmeta_batch::apply::{Answer, ApplyHost, ApplyPool, ApplySettings, Data, Entry, Mutation};
-use regionmeta_batch::pd::EmbeddedPd;
+use regionmeta_batch::pd::storm::SimulatedClock;
+use regionmeta_batch::pd::{
+    Clock, EmbeddedPd, Flow, HeartbeatDriver, HeartbeatResponse, HeartbeatSettings, Heartbeats, OperatorHost, PdClient,
+    PeerProgress, PeerReport, Proposal, StoreInfo,
+};
 use regionmeta_batch::storage::RocksStorage;
 
 use common::{CLUSTER, Disk, Rocks, add_learner, at, builder, learner, remove};
@@ -31,6 +36,9 @@ use common::{CLUSTER, Disk, Rocks, add_learner, at, builder, learner, remove};
 /// that it counts are idle.
 static TIMES: AtomicU64 = AtomicU64::new(0);
 static BYTES: AtomicU64 = AtomicU64::new(0);
+
+/// The counts are the process's, so one test runs at a time.
+static ALONE: Mutex<()> = Mutex::new(());
 
 #[derive(Debug)]
 struct Counting;
@@ -130,6 +138,7 @@ fn allocated_each(regions: u64, changes: u64) -> (f64, f64) {
 
 #[test]
 fn the_pipeline_allocates_a_constant_for_each_change() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let few = allocated_each(10, 1_024);
     let many_changes = allocated_each(10, 8_192);
     let many_regions = allocated_each(5_000, 1_024);
@@ -140,4 +149,60 @@ fn the_pipeline_allocates_a_constant_for_each_change() {
     for (times, bytes) in [many_changes, many_regions] {
         assert!(times < few.0 * 1.2 + 1.0 && bytes < few.1 * 1.5 + 512.0, "({times}, {bytes}) against {few:?}");
     }
+}
+
+#[derive(Debug)]
+struct Nothing;
+
+impl OperatorHost for Nothing {
+    fn propose(&self, proposal: Proposal) {
+        panic!("{proposal:?}");
+    }
+
+    fn refused(&self, response: &HeartbeatResponse, _: &regionmeta_batch::pd::OperatorError) {
+        panic!("{response:?}");
+    }
+}
+
+/// From the host's report, over the driver and the stream, into the embedded placement driver: not one allocation, from the
+/// second heartbeat of a region on.
+#[test]
+fn the_heartbeat_of_an_unchanged_region_allocates_nothing() {
+    const REGIONS: u64 = 500;
+    const ROUNDS: u64 = 10;
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let disk = Rocks::empty();
+    let store = filled(&disk, REGIONS);
+    let (store_id, settings) = (store.ident().store_id, HeartbeatSettings::default());
+    let pd = EmbeddedPd::resume(CLUSTER, store.meta().snapshot().regions().cloned(), [], 0).unwrap();
+    pd.put_store(&StoreInfo { id: store_id, address: String::new() }).unwrap();
+    let clock = SimulatedClock::default();
+    let tasks = Arc::new(Heartbeats::new(store_id, store.meta().clone(), &settings, clock.clone()));
+    let client: Arc<dyn PdClient> = Arc::new(pd.clone());
+    let mut driver = HeartbeatDriver::new(tasks.clone(), client, Nothing, &settings);
+    let regions: Vec<_> = store.meta().snapshot().regions().cloned().collect();
+    for region in &regions {
+        assert!(tasks.lead(region.id(), region.peer_on(store_id).unwrap().id, 6.into()));
+    }
+    let progress = [PeerProgress { peer: 99.into(), matched: 9.into(), heard: true, waits_for_data: false }];
+    let flow = Flow { written_bytes: 1, ..Flow::default() };
+    let report = PeerReport { progress: &progress, flow, ..PeerReport::default() };
+    let mut round = || {
+        regions.iter().for_each(|region| tasks.report(region.id(), &report));
+        let until = clock.now().elapsed + settings.interval;
+        while clock.now().elapsed < until {
+            let wait = driver.turn().min(Duration::from_millis(200));
+            clock.advance(wait.max(Duration::from_micros(1)));
+        }
+        driver.counts().sent
+    };
+    round();
+    round();
+    let (before, sent) = (TIMES.load(Ordering::Relaxed), round());
+    let last = (0..ROUNDS).map(|_| round()).last().unwrap();
+    let allocated = TIMES.load(Ordering::Relaxed) - before;
+    println!("{allocated} allocations in {} heartbeats", last - sent);
+    assert_eq!(last - sent, ROUNDS * REGIONS);
+    assert_eq!(allocated, 0);
+    assert_eq!(pd.load(regions[0].id()).unwrap().flow.written_bytes, 1);
 }

@@ -9,7 +9,8 @@
 //! - [`compare`](mod@compare) runs all contenders interleaved in one process and reports medians and ratios; [`goals`] holds them
 //!   against what was asked for.
 //!
-//! - [`apply`] measures the apply pipeline beside raw RocksDB writes of the same bytes.
+//! - [`apply`] measures the apply pipeline beside raw RocksDB writes of the same bytes; [`heartbeat`] how fast the embedded
+//!   placement driver takes heartbeats in, beside a locked map of clones.
 //!
 //! Nothing here asserts on time. What is asserted, in every task and outside the clock, is that the answers were right.
 
@@ -20,6 +21,7 @@ pub mod counting;
 pub mod descriptor;
 pub mod flat;
 pub mod goals;
+pub mod heartbeat;
 pub mod inline_key;
 pub mod map;
 pub mod model;

@@ -4,6 +4,7 @@ mod apply;
 mod churn;
 mod compare;
 mod demo;
+mod heartbeat;
 
 use std::process::ExitCode;
 
@@ -11,7 +12,7 @@ use clap::{Parser, Subcommand};
 use mimalloc::MiMalloc;
 use regionmeta_bench::counting::Counting;
 
-/// Counts bytes only while `compare` builds its maps, and during `churn`; at all other times that costs one relaxed load an allocation.
+/// Counts bytes only while `compare` builds its maps, during `churn`, and in the storm of `heartbeat`; at all other times that costs one relaxed load an allocation.
 #[global_allocator]
 static ALLOCATOR: Counting<MiMalloc> = Counting::new(MiMalloc);
 
@@ -33,6 +34,8 @@ enum Command {
     Apply(apply::Arguments),
     /// A million random changes, and what they leave in memory beside a freshly built map.
     Churn(churn::Arguments),
+    /// Heartbeats into the embedded placement driver, beside a locked map of clones, and a storm against a store's own.
+    Heartbeat(heartbeat::Arguments),
     /// The process that the demo starts and kills.
     #[command(hide = true)]
     DemoChild(demo::ChildArguments),
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         Command::Compare(arguments) => compare::run(arguments, &ALLOCATOR),
         Command::Apply(arguments) => apply::run(&arguments),
         Command::Churn(arguments) => churn::run(&arguments, &ALLOCATOR),
+        Command::Heartbeat(arguments) => heartbeat::run(&arguments, &ALLOCATOR),
         Command::DemoChild(arguments) => demo::run_child(&arguments),
     };
     match outcome {

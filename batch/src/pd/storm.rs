@@ -27,6 +27,8 @@ const HERE: StoreId = StoreId::new(1);
 const OTHER: StoreId = StoreId::new(2);
 /// How long a slow driver takes.
 const SLOW: Duration = Duration::from_secs(4);
+/// Responses on their way; more are dropped.
+const RESPONSES_MAX: usize = 1_000;
 /// How often the store changes.
 const STEP: Duration = Duration::from_millis(100);
 /// Attempts to connect in ten seconds: pauses of 100 ms that double come to nine, and one more for a stream that had lasted.
@@ -70,6 +72,20 @@ enum Weather {
     Flapping,
     Babbling,
     OtherCluster,
+}
+
+impl Weather {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Calm => "calm",
+            Self::Slow => "slow",
+            Self::NoLeader => "no leader",
+            Self::Unreachable => "unreachable",
+            Self::Flapping => "flapping",
+            Self::Babbling => "babbling",
+            Self::OtherCluster => "other cluster",
+        }
+    }
 }
 
 const FORECAST: [Weather; 8] = [
@@ -171,7 +187,9 @@ impl StormPd {
         if seen.weather == Weather::Babbling {
             let response = seen.babble(heartbeat);
             let delay = if seen.rng.bool() { SLOW } else { Duration::ZERO };
-            seen.responses.push_back((self.clock.now().elapsed + delay, response));
+            if seen.responses.len() < RESPONSES_MAX {
+                seen.responses.push_back((self.clock.now().elapsed + delay, response));
+            }
         }
         Ok(())
     }
@@ -350,11 +368,11 @@ struct Storm {
     report: StormReport,
 }
 
-/// Runs a storm from its first calm to its last.
+/// Runs a storm from its first calm to its last. `watch` is called at the end of each kind of weather, with its name.
 ///
 /// # Errors
 /// What must not happen, and did.
-pub fn run(settings: &StormSettings) -> Result<StormReport, String> {
+pub fn run(settings: &StormSettings, watch: &mut dyn FnMut(&'static str)) -> Result<StormReport, String> {
     let clock = SimulatedClock::default();
     let meta = filled(settings.regions).map_err(|error| error.to_string())?;
     let tasks = Arc::new(Heartbeats::new(HERE, meta.read_handle(), &settings.heartbeats, clock.clone()));
@@ -367,7 +385,7 @@ pub fn run(settings: &StormSettings) -> Result<StormReport, String> {
         connects: VecDeque::new(),
         connects_max: 0,
         sent: 0,
-        responses: VecDeque::new(),
+        responses: VecDeque::with_capacity(RESPONSES_MAX),
         refused: 0,
         wrong: None,
     };
@@ -389,6 +407,7 @@ pub fn run(settings: &StormSettings) -> Result<StormReport, String> {
     storm.lead_all();
     for weather in FORECAST {
         storm.weather(weather, &pd, &mut driver)?;
+        watch(weather.name());
     }
     storm.settle(&pd, &mut driver)
 }
@@ -541,7 +560,9 @@ fn filled(regions: usize) -> Result<StoreMeta, Box<dyn std::error::Error>> {
         let peers = vec![peer_here(at), peer_there(at)];
         all.push(RegionDraft::new(id_of(at), range, RegionEpoch::new(2, 2), peers).build()?);
     }
-    Ok(StoreMeta::recover(Some(HERE), all, [])?)
+    let meta = StoreMeta::with_feed_capacity(Some(HERE), 0); // a feed would keep old versions
+    meta.prepare(all.into_iter().fold(Changeset::new(), Changeset::create))?.publish();
+    Ok(meta)
 }
 
 /// The other peer becomes a learner or a voter, or a split and a merge that left the range as it was moved the version.

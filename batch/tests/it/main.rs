@@ -20,6 +20,7 @@ mod options;
 mod peer_data;
 mod pd_embedded;
 mod pd_heartbeats;
+mod pd_puppet;
 mod pd_strangers;
 mod peer_life;
 mod peer_snapshot;

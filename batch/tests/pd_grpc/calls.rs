@@ -243,9 +243,11 @@ fn encrypted_connections_need_the_right_certificates() {
     let address = server.address().to_string();
     let known = || Some(identity(include_bytes!("tls/client.pem"), include_bytes!("tls/client.key")));
     assert_eq!(tls_client(&address, AUTHORITY, known()).is_bootstrapped(), Ok(false));
-    for refused in
-        [tls_client(&address, AUTHORITY, None), tls_client(&address, STRANGER, known()), client(&[address.clone()])]
-    {
+    for refused in [
+        tls_client(&address, AUTHORITY, None),
+        tls_client(&address, STRANGER, known()),
+        client(std::slice::from_ref(&address)),
+    ] {
         let error = refused.is_bootstrapped().unwrap_err();
         assert!(matches!(error, PdError::Unavailable(_)), "{error:?}");
     }

@@ -61,7 +61,7 @@ fn a_broken_heartbeat_costs_itself_alone() {
     let served = Served::bootstrapped();
     on_a_runtime(async {
         let mut stream = open(&served).await;
-        let peer = |message: &mut pdpb::RegionHeartbeatRequest| message.region.as_mut().unwrap().peers[0].clone();
+        let peer = |message: &mut pdpb::RegionHeartbeatRequest| message.region.as_ref().unwrap().peers[0];
         for (bytes, why) in [
             (b"\xff\xff\xff\xff garbage".to_vec(), "cannot be decoded"),
             (vec![0x0a; 3 << 20], "bytes, at most"),

@@ -138,12 +138,13 @@ fn connections_that_break_are_not_made_by_the_thousand() {
     let address = listener.local_addr().unwrap().to_string();
     let accepted = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&accepted);
-    std::thread::spawn(move || {
+    let hang_up = move || {
         for stream in listener.incoming() {
             drop(stream);
             count.fetch_add(1, Ordering::Relaxed); // read after the calls have ended
         }
-    });
+    };
+    std::thread::Builder::new().name("hangs up".to_owned()).spawn(hang_up).unwrap();
     let client = client(&[address]);
     std::thread::scope(|scope| {
         for _ in 0..8 {

@@ -43,7 +43,8 @@ fn store_process() {
     let tasks = Heartbeats::new(store.ident().store_id, store.meta().clone(), &settings, SystemClock::new());
     let tasks = Arc::new(tasks);
     let mut driver = HeartbeatDriver::new(Arc::clone(&tasks), Arc::clone(&pd), NoOperators, &settings);
-    thread::spawn(move || driver.run(&AtomicBool::new(false)));
+    let run = move || driver.run(&AtomicBool::new(false));
+    thread::Builder::new().name("heartbeats".to_owned()).spawn(run).unwrap();
     store.meta().snapshot().regions().for_each(|region| lead(&tasks, region));
     say(&format!("{} {}", store.ident().store_id, store.meta().snapshot().len()));
     for command in std::io::stdin().lock().lines() {

@@ -227,10 +227,8 @@ impl PdClient for GrpcPd {
     fn store_heartbeat(&self, stats: &StoreStats) -> Result<StoreAdvice, PdError> {
         let request = pdpb::StoreHeartbeatRequest { header: self.header(), stats: Some(stats.into()) };
         let about = About::Store(stats.store_id);
-        let found: pdpb::StoreHeartbeatResponse = self.call("StoreHeartbeat", about, move |mut client| {
-            let request = request.clone();
-            async move { client.store_heartbeat(request).await }
-        })?;
+        let found: pdpb::StoreHeartbeatResponse =
+            self.call("StoreHeartbeat", about, move |mut client| async move { client.store_heartbeat(request).await })?;
         Ok(found.try_into()?)
     }
 

@@ -112,9 +112,8 @@ impl From<&HeartbeatResponse> for pdpb::RegionHeartbeatResponse {
             target_peer: Some(response.target_peer.into()),
             ..Self::default()
         };
-        match &response.operator {
-            Some(operator) => set_operator(&mut message, operator),
-            None => {}
+        if let Some(operator) = &response.operator {
+            set_operator(&mut message, operator);
         }
         message
     }
