@@ -130,7 +130,8 @@ impl Proposal {
             new_region_id: ids.region_id,
             new_peer_ids: ids.peer_ids,
         });
-        let command = AdminCommand::BatchSplit(BatchSplit { requests: requests.collect(), right_derive, shares_size: true });
+        let command =
+            AdminCommand::BatchSplit(BatchSplit { requests: requests.collect(), right_derive, shares_size: true });
         Ok(AdminRequest { header: AdminHeader::new(region.id(), region.epoch()), command })
     }
 }
