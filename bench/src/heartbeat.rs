@@ -124,19 +124,7 @@ struct Bed {
 
 impl Bed {
     fn new(settings: &Settings) -> Result<Self, Error> {
-        let layout = Layout::new(settings.regions, settings.seed);
-        let mut regions = Vec::with_capacity(settings.regions);
-        Model::new(&layout).try_for_each(|spec| {
-            regions.push(Ours::record(&spec)?);
-            Ok::<_, Failure>(())
-        })?;
-        let mut stores: Vec<StoreId> = regions.iter().flat_map(Region::peers).map(|peer| peer.store_id).collect();
-        stores.sort();
-        stores.dedup();
-        let stores = stores.into_iter().map(|id| StoreInfo { id, address: String::new() });
-        let ours = EmbeddedPd::resume(7.into(), regions.iter().cloned(), stores, 0)?;
-        let mut sent = regions.into_iter().map(heartbeat).collect::<Result<Vec<_>, _>>()?;
-        fastrand::Rng::with_seed(settings.seed).shuffle(&mut sent);
+        let (ours, sent) = driver(settings)?;
         let bed = Self { ours, theirs: MutexClone::default(), sent };
         bed.tell_ours(&bed.sent)?;
         bed.tell_theirs(&bed.sent)?;
@@ -180,6 +168,27 @@ impl Bed {
     }
 }
 
+/// A driver that knows every region, and the first heartbeat of each, in random order. The driver has not heard them.
+///
+/// # Errors
+/// If the regions are not what a driver takes.
+pub fn driver(settings: &Settings) -> Result<(EmbeddedPd, Vec<RegionHeartbeat>), Error> {
+    let layout = Layout::new(settings.regions, settings.seed);
+    let mut regions = Vec::with_capacity(settings.regions);
+    Model::new(&layout).try_for_each(|spec| {
+        regions.push(Ours::record(&spec)?);
+        Ok::<_, Failure>(())
+    })?;
+    let mut stores: Vec<StoreId> = regions.iter().flat_map(Region::peers).map(|peer| peer.store_id).collect();
+    stores.sort();
+    stores.dedup();
+    let stores = stores.into_iter().map(|id| StoreInfo { id, address: String::new() });
+    let ours = EmbeddedPd::resume(7.into(), regions.iter().cloned(), stores, 0)?;
+    let mut sent = regions.into_iter().map(heartbeat).collect::<Result<Vec<_>, _>>()?;
+    fastrand::Rng::with_seed(settings.seed).shuffle(&mut sent);
+    Ok((ours, sent))
+}
+
 fn heartbeat(region: Region) -> Result<RegionHeartbeat, Error> {
     let leader = region.peers().next().ok_or("a region without peers")?;
     Ok(RegionHeartbeat {
@@ -196,7 +205,11 @@ fn heartbeat(region: Region) -> Result<RegionHeartbeat, Error> {
     })
 }
 
-fn next(sent: &RegionHeartbeat, kind: Kind) -> Result<RegionHeartbeat, Error> {
+/// What a region says after what it has said last.
+///
+/// # Errors
+/// If its epoch has come to an end.
+pub fn next(sent: &RegionHeartbeat, kind: Kind) -> Result<RegionHeartbeat, Error> {
     let region = match kind {
         Kind::Unchanged => sent.region.clone(),
         Kind::UnchangedCopy => Region::from_bytes(sent.region.as_bytes())?,

@@ -1,5 +1,8 @@
 //! Heartbeats: into the embedded placement driver beside a locked map of clones, and a storm against a store's own.
 
+#[cfg(feature = "pd-grpc")]
+mod grpc;
+
 use std::time::{Duration, Instant};
 
 use regionmeta_batch::pd::HeartbeatSettings;
@@ -38,7 +41,16 @@ pub(crate) struct Arguments {
 struct Report {
     #[serde(flatten)]
     rates: Rates,
+    /// Only if this was built with the feature `pd-grpc`.
+    grpc: Option<OverGrpc>,
     storm: Option<Storm>,
+}
+
+/// The same heartbeats through a client, the loopback device and a server, all in this process: one stream, medians of all rounds.
+#[derive(Clone, Copy, Debug, Serialize)]
+struct OverGrpc {
+    unchanged_per_s: f64,
+    changed_per_s: f64,
 }
 
 /// What a storm was like. Nothing went back, no queue was too long, no rate too high: otherwise there is no report.
@@ -64,17 +76,30 @@ pub(crate) fn run<A>(arguments: &Arguments, allocator: &'static Counting<A>) -> 
     let Arguments { regions, rounds, storm_regions, seed, json } = *arguments;
     let settings = Settings { regions: regions as usize, rounds: rounds as usize, seed };
     let rates = measure(&settings, &mut |what| eprintln!("{what} ..."))?;
+    let grpc = over_grpc(&settings)?;
     let storm = match storm_regions {
         0 => None,
         regions => Some(weather(regions, seed, allocator)?),
     };
-    let report = Report { rates, storm };
+    let report = Report { rates, grpc, storm };
     if json {
         println!("{}", serde_json::to_string(&report)?);
     } else {
         print(&report);
     }
     Ok(report.storm.is_none_or(|storm| storm.growth_percent <= GROWTH_PERCENT_MAX))
+}
+
+#[cfg(feature = "pd-grpc")]
+fn over_grpc(settings: &Settings) -> Result<Option<OverGrpc>, Error> {
+    eprintln!("over gRPC ...");
+    grpc::measure(settings).map(Some)
+}
+
+#[cfg(not(feature = "pd-grpc"))]
+#[expect(clippy::unnecessary_wraps, reason = "as with the feature")]
+fn over_grpc(_: &Settings) -> Result<Option<OverGrpc>, Error> {
+    Ok(None)
 }
 
 fn weather<A>(regions: u32, seed: u64, allocator: &'static Counting<A>) -> Result<Storm, Error> {
@@ -110,6 +135,12 @@ fn weather<A>(regions: u32, seed: u64, allocator: &'static Counting<A>) -> Resul
 
 fn print(report: &Report) {
     print!("{}", report.rates);
+    if let Some(grpc) = report.grpc {
+        println!(
+            "over gRPC on loopback, one stream: {:.0} unchanged/s, {:.0} changed/s",
+            grpc.unchanged_per_s, grpc.changed_per_s
+        );
+    }
     let Some(storm) = &report.storm else { return };
     println!(
         "a storm over {} regions: {} s on its own clock, {:.1} s on ours",

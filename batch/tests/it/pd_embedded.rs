@@ -378,6 +378,52 @@ fn every_flipped_bit_of_a_driver_is_found() {
     }
 }
 
+/// M17: a checksum without the key.
+#[test]
+fn a_record_under_another_key_is_found() {
+    let disk = Mem::empty();
+    begin(&EmbeddedPd::open(CLUSTER, disk.storage()).unwrap());
+    let stores: Vec<_> =
+        dump(&disk.storage()).into_iter().filter(|(_, key, _)| key.starts_with(&[1, 0x10, 4])).collect();
+    let [(family, one, _), (_, _, other)] = stores.as_slice() else { panic!("{stores:?}") };
+    put_raw(&disk.storage(), *family, one, other);
+    let opened = EmbeddedPd::open(CLUSTER, disk.storage());
+    assert!(matches!(opened, Err(OpenPdError::Damaged { .. })), "{opened:?}");
+}
+
+/// Four threads tell of overlapping regions while one asks: each answer makes sense, and in the end every region of the map
+/// has a leader, which only the entry that belongs to that very descriptor knows.
+#[test]
+fn heartbeats_from_many_threads_leave_map_and_infos_together() {
+    let (_, mut rng) = seeded("heartbeats_from_many_threads_leave_map_and_infos_together");
+    let pd = EmbeddedPd::new(CLUSTER);
+    let first = begin(&pd);
+    pd.heartbeat(&led(&first, 6)).unwrap();
+    std::thread::scope(|scope| {
+        let mut running = Vec::new();
+        for mut rng in (0..4).map(|_| rng.fork()).collect::<Vec<_>>() {
+            let pd = &pd;
+            running.push(scope.spawn(move || {
+                for _ in 0..2_000 {
+                    let sent = random_heartbeat(&mut rng, &Model::default());
+                    for sent in [sent.clone(), RegionHeartbeat { term: 9.into(), ..sent }] {
+                        let accepted = pd.heartbeat(&sent);
+                        assert!(!matches!(accepted, Err(HeartbeatError::Storage(_))), "{accepted:?}");
+                    }
+                }
+            }));
+        }
+        while running.iter().any(|thread| !thread.is_finished()) {
+            let found = Checked::new(&pd).scan_regions(KeyRange::ALL, 0).unwrap();
+            assert!(found.iter().all(|info| info.leader.is_some()), "{found:?}");
+            Checked::new(&pd).get_region(b"d").unwrap();
+        }
+    });
+    assert_eq!(pd.regions().snapshot().validate(), vec![]);
+    let found = pd.scan_regions(KeyRange::ALL, 0).unwrap();
+    assert!(!found.is_empty() && found.iter().all(|info| info.leader.is_some()), "{found:?}");
+}
+
 #[test]
 fn after_a_failed_write_nothing_is_believed_until_the_driver_is_opened_again() {
     for fault in [Fault::Lost, Fault::Applied] {

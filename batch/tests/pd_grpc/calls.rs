@@ -1,6 +1,6 @@
 //! Every method, from the client through the server to the driver and back: the answer is the one that the driver gives.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use regionmeta::{BatchSwitchWitness, ChangeKind, ChangePeerV2, KeyRange, Peer, PeerChange, StoreId, WitnessSwitch};
 use regionmeta_batch::pd::grpc::{
@@ -161,14 +161,22 @@ fn methods_for_other_clients() {
         let reported = wire.report_split(pdpb::ReportSplitRequest { header, left, right }).await.unwrap();
         assert_eq!(reported.into_inner().header.unwrap().error, None);
 
-        for (ranges, whole, expected) in [
-            (vec![key_range("a", "h"), key_range("h", "l")], false, Ok(vec![2, 3])),
-            (vec![key_range("a", "h"), key_range("h", "l")], true, Err(ErrorType::RegionsNotContainAllKeyRange)),
-            (vec![key_range("a", "b"), key_range("c", "d"), key_range("x", "")], true, Ok(vec![2, 3])),
-            (vec![key_range("b", "d"), key_range("c", "e")], false, Err(ErrorType::Unknown)),
+        let hole = || Err(ErrorType::RegionsNotContainAllKeyRange);
+        for (ranges, limit, whole, expected) in [
+            (vec![key_range("a", "h"), key_range("h", "l")], 0, false, Ok(vec![2, 3])),
+            (vec![key_range("a", "h")], 0, true, hole()),
+            (vec![key_range("h", "l")], 0, true, hole()),
+            (vec![key_range("a", "b"), key_range("c", "d"), key_range("x", "")], 0, true, Ok(vec![2, 3])),
+            (vec![key_range("a", "b"), key_range("x", "")], 1, true, Ok(vec![2])),
+            (vec![key_range("a", "")], 1, true, Ok(vec![2])),
+            (vec![key_range("a", "")], 2, true, hole()),
+            (vec![key_range("a", "b"), key_range("c", "")], 2, false, Ok(vec![2, 3])),
+            (vec![key_range("b", "d"), key_range("c", "e")], 0, false, Err(ErrorType::Unknown)),
+            (vec![key_range("d", "b")], 0, false, Err(ErrorType::Unknown)),
         ] {
             let contain_all_key_range = whole;
-            let request = pdpb::BatchScanRegionsRequest { header, ranges, contain_all_key_range, ..Default::default() };
+            let request =
+                pdpb::BatchScanRegionsRequest { header, ranges, limit, contain_all_key_range, ..Default::default() };
             let found = wire.batch_scan_regions(request).await.unwrap().into_inner();
             let ids = found.regions.iter().map(|found| found.region.as_ref().unwrap().id).collect();
             assert_eq!(found.header.unwrap().error.map_or(Ok(ids), |error| Err(error.r#type())), expected);
@@ -203,7 +211,9 @@ fn a_server_that_stops_ends_its_streams() {
     let Served { pd: _pd, server, client } = Served::bootstrapped();
     let HeartbeatStream { mut sender, mut receiver } = client.region_heartbeats().unwrap();
     sender.send(&heartbeat(&region(2, "", "", 1))).unwrap();
+    let started = Instant::now();
     server.stop().unwrap();
+    assert!(started.elapsed() < settings().grace / 2, "the stream held the server up for {:?}", started.elapsed());
     assert!(receiver.receive(Duration::from_secs(10)).unwrap_err().is_transient());
     eventually("the sender notices", || sender.send(&heartbeat(&region(2, "", "", 1))).is_err());
     assert!(client.alloc_id().unwrap_err().is_transient());

@@ -38,7 +38,7 @@ impl Served {
 }
 
 pub(crate) fn settings() -> ServerSettings {
-    ServerSettings { grace: Duration::from_millis(500), ..ServerSettings::default() }
+    ServerSettings { grace: Duration::from_secs(20), ..ServerSettings::default() }
 }
 
 pub(crate) fn client(addresses: &[String]) -> GrpcPd {

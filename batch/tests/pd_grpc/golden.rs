@@ -4,8 +4,13 @@ use std::collections::BTreeSet;
 use std::fmt::Debug;
 
 use prost::Message;
-use regionmeta::{EndKey, Peer, PeerRole, Region, RegionEpoch};
-use regionmeta_batch::pd::wire::{metapb, pdpb, replication_modepb};
+use regionmeta::{ChangeKind, EndKey, Peer, PeerChange, PeerRole, Region, RegionEpoch};
+use regionmeta_batch::pd::wire::{eraftpb, metapb, pdpb, replication_modepb};
+use regionmeta_batch::pd::{
+    DownPeer, Flow, Interval, RegionHeartbeat, ReplicationState, ReplicationStatus, StoreAdvice, StoreStats,
+};
+
+use crate::common;
 
 const VECTORS: &str = include_str!("vectors.txt");
 
@@ -136,4 +141,99 @@ fn a_region_comes_from_its_bytes_and_goes_back_to_them() {
     assert!(region.peers().eq(peers));
     assert_eq!(region.flashback_start_ts(), Some(7));
     assert_eq!(metapb::Region::from(&region).encode_to_vec(), bytes);
+}
+
+/// Each number of a heartbeat is in the field of that name: a swap in both directions would go unnoticed everywhere else.
+#[test]
+fn a_heartbeat_says_each_thing_in_its_field() {
+    let region = common::region(2, "a", "b", 3);
+    let (leader, other) = (region.peers().next().unwrap(), Peer::learner(21.into(), 2.into()));
+    let heartbeat = RegionHeartbeat {
+        region: region.clone(),
+        leader,
+        term: 6.into(),
+        down_peers: vec![DownPeer { peer: other, down_s: 700 }],
+        pending_peers: vec![other],
+        flow: Flow { written_bytes: 11, written_keys: 12, read_bytes: 13, read_keys: 14 },
+        interval: Interval { start_unix_s: 15, end_unix_s: 16 },
+        size_bytes: 17,
+        keys: 18,
+        replication: Some(ReplicationStatus { state: ReplicationState::IntegrityOverLabel, state_id: 19 }),
+    };
+    let wire_peer =
+        |id, store_id, role: metapb::PeerRole| metapb::Peer { id, store_id, role: role.into(), is_witness: false };
+    let status = replication_modepb::RegionReplicationStatus { state: 2, state_id: 19 };
+    let message = pdpb::RegionHeartbeatRequest {
+        header: None,
+        region: Some((&region).into()),
+        leader: Some(wire_peer(20, 1, metapb::PeerRole::Voter)),
+        down_peers: vec![pdpb::PeerStats {
+            peer: Some(wire_peer(21, 2, metapb::PeerRole::Learner)),
+            down_seconds: 700,
+        }],
+        pending_peers: vec![wire_peer(21, 2, metapb::PeerRole::Learner)],
+        bytes_written: 11,
+        keys_written: 12,
+        bytes_read: 13,
+        keys_read: 14,
+        interval: Some(pdpb::TimeInterval { start_timestamp: 15, end_timestamp: 16 }),
+        approximate_size: 17,
+        approximate_keys: 18,
+        term: 6,
+        replication_status: Some(status),
+        query_stats: None,
+        cpu_usage: 0,
+    };
+    assert_eq!(pdpb::RegionHeartbeatRequest::from(&heartbeat), message);
+    assert_eq!(RegionHeartbeat::try_from(message).unwrap(), heartbeat);
+}
+
+#[test]
+fn changes_of_peers_and_stores_are_numbered_as_pd_does() {
+    let peer = Peer::voter(20.into(), 1.into());
+    for (kind, number) in [(ChangeKind::AddNode, 0), (ChangeKind::RemoveNode, 1), (ChangeKind::AddLearner, 2)] {
+        let message = pdpb::ChangePeer { peer: Some(peer.into()), change_type: number };
+        assert_eq!(pdpb::ChangePeer::from(PeerChange { kind, peer }), message);
+        assert_eq!(PeerChange::try_from(message), Ok(PeerChange { kind, peer }));
+    }
+    assert_eq!(eraftpb::ConfChangeType::AddLearnerNode as i32, 2);
+    let stats = StoreStats {
+        store_id: 1.into(),
+        capacity_bytes: 2,
+        available_bytes: 3,
+        used_bytes: 4,
+        regions: 5,
+        started_unix_s: 6,
+        is_busy: true,
+    };
+    let message = pdpb::StoreStats {
+        store_id: 1,
+        capacity: 2,
+        available: 3,
+        used_size: 4,
+        region_count: 5,
+        start_time: 6,
+        is_busy: true,
+        ..Default::default()
+    };
+    assert_eq!(pdpb::StoreStats::from(&stats), message);
+    assert_eq!(StoreStats::try_from(message), Ok(stats));
+}
+
+/// PD tells the state of the cluster, and what it asks of regions follows: integrity while it is in sync, or comes back to it.
+#[test]
+fn replication_states_mean_what_they_ask_of_regions() {
+    let advice = |mode, state| {
+        let sync = replication_modepb::DrAutoSync { state, state_id: 9, ..Default::default() };
+        let status = replication_modepb::ReplicationStatus { mode, dr_auto_sync: Some(sync) };
+        let answer = pdpb::StoreHeartbeatResponse { replication_status: Some(status), ..Default::default() };
+        StoreAdvice::try_from(answer).map(|advice| advice.replication)
+    };
+    let asks = |state| Ok(Some(ReplicationStatus { state, state_id: 9 }));
+    assert_eq!(advice(0, 0), Ok(None));
+    assert_eq!(advice(1, 0), asks(ReplicationState::IntegrityOverLabel));
+    assert_eq!(advice(1, 1), asks(ReplicationState::SimpleMajority));
+    assert_eq!(advice(1, 2), asks(ReplicationState::SimpleMajority));
+    assert_eq!(advice(1, 3), asks(ReplicationState::IntegrityOverLabel));
+    assert!(advice(1, 4).is_err());
 }

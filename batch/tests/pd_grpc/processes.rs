@@ -258,7 +258,7 @@ fn three_stores_and_a_pd() {
 
     // PD dies in the middle of splits, and comes back with what it knew.
     stores[winner].tell("split 1200");
-    thread::sleep(Duration::from_millis(30));
+    eventually("splits are under way", || pd.scan_regions(KeyRange::ALL, 0).is_ok_and(|found| found.len() > 1000));
     pd_process.kill();
     stores[winner].tell("split 1300"); // which cannot be done while PD is away
     assert!(pd.alloc_id().is_err_and(|error| PdError::is_transient(&error)));

@@ -131,5 +131,8 @@ mod tests {
             assert!(pace.wait() <= ms(11));
         }
         assert!((1_000..=1_011).contains(&sent), "{sent}");
+        // An hour without any saves up one burst, and no more.
+        let after = (0..100).take_while(|_| pace.is_ready(ms(3_610_000)).then(|| pace.spend()).is_some()).count();
+        assert_eq!(after, 10);
     }
 }

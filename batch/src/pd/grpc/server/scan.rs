@@ -23,15 +23,15 @@ pub(super) fn scan_ranges(pd: &dyn PdClient, ranges: &[pdpb::KeyRange], limit: u
             break;
         }
         // One more, for the first may be the last of the range before.
-        let asked = if limit > 0 { left.saturating_add(1) } else { 0 };
-        let found = pd.scan_regions(range, asked)?;
-        let cut = limit > 0 && found.len() == asked;
-        scanned.has_hole |= has_hole(range, &found, cut);
+        let mut found = pd.scan_regions(range, if limit > 0 { left.saturating_add(1) } else { 0 })?;
         let known = scanned.regions.last().map(|info: &RegionInfo| info.region.id());
-        scanned.regions.extend(found.into_iter().filter(|info| Some(info.region.id()) != known));
-        if limit > 0 {
-            scanned.regions.truncate(limit);
+        let again = usize::from(known.is_some() && found.first().map(|info| info.region.id()) == known);
+        let cut = limit > 0 && found.len() >= left.saturating_add(again);
+        if cut {
+            found.truncate(left.saturating_add(again));
         }
+        scanned.has_hole |= has_hole(range, &found, cut);
+        scanned.regions.extend(found.into_iter().skip(again));
     }
     Ok(scanned)
 }
