@@ -25,7 +25,7 @@
 //!
 //! `cargo run --example multi_raft`
 
-mod arguments;
+pub(crate) mod arguments;
 mod blobs;
 mod cluster;
 mod command;

@@ -1,5 +1,6 @@
 //! The three processes, as whoever started them sees them: their orders go to the address that PD knows.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Child;
 use std::sync::Arc;
@@ -27,7 +28,7 @@ pub(crate) struct Fleet {
     again: Again,
     directory: TempDir,
     /// The processes that run, by the number of their directory.
-    children: BTreeMap<usize, Child>,
+    children: RefCell<BTreeMap<usize, Child>>,
     end: Instant,
     /// What was written, for comparison.
     pub(crate) written: BTreeMap<Vec<u8>, Vec<u8>>,
@@ -36,12 +37,12 @@ pub(crate) struct Fleet {
 impl Fleet {
     /// Starts all stores at once: they race for the bootstrap.
     pub(crate) fn start(arguments: &Arguments, again: Again, stores: usize) -> Done<Self> {
-        let mut fleet = Self {
+        let fleet = Self {
             pd: Arc::new(super::connect(arguments)?),
             arguments: arguments.clone(),
             again,
             directory: TempDir::new()?,
-            children: BTreeMap::new(),
+            children: RefCell::default(),
             end: Instant::now() + arguments.time.unwrap_or(TIME),
             written: BTreeMap::new(),
         };
@@ -49,7 +50,7 @@ impl Fleet {
         Ok(fleet)
     }
 
-    pub(crate) fn launch(&mut self, number: usize) -> Done {
+    pub(crate) fn launch(&self, number: usize) -> Done {
         let directory = self.directory.path().join(format!("store-{number}"));
         let directory = directory.to_str().ok_or("a directory with a strange name")?.to_owned();
         let left = self.end.saturating_duration_since(Instant::now()).as_secs() + 5;
@@ -60,33 +61,38 @@ impl Fleet {
             ("--seconds", left.to_string()), // nobody stays behind if this process is killed
         ];
         let options: Vec<_> = options.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect();
-        self.children.insert(number, (self.again)(&options)?.spawn()?);
+        let child = (self.again)(&options)?.spawn()?;
+        self.children.borrow_mut().insert(number, child);
         Ok(())
     }
 
     /// Kills the process of a store as nothing else does: it can neither say nor write anything more. Returns its number.
-    pub(crate) fn kill(&mut self, store: StoreId) -> Done<usize> {
-        let process = self.ask(store)?.process;
-        let number = self.children.iter().find(|(_, child)| child.id() == process).map(|(number, _)| *number);
+    pub(crate) fn kill(&self, store: StoreId) -> Done<usize> {
+        let process = self.get(&format!("which process store {store} is"), |fleet| Ok(fleet.ask(store)?.process))?;
+        let mut children = self.children.borrow_mut();
+        let number = children.iter().find(|(_, child)| child.id() == process).map(|(number, _)| *number);
         let number = number.ok_or("the store is not one of ours")?;
-        let mut child = self.children.remove(&number).ok_or("the store does not run")?;
+        let mut child = children.remove(&number).ok_or("the store does not run")?;
         child.kill()?;
         child.wait()?;
         Ok(number)
     }
 
     /// Tells every store to end, and waits until it has.
-    pub(crate) fn stop(mut self) -> Done {
-        for child in self.children.values() {
+    pub(crate) fn stop(self) -> Done {
+        for child in self.children.borrow().values() {
             rustix::process::kill_process(Pid::from_child(child), Signal::TERM)?;
         }
-        for (_, mut child) in std::mem::take(&mut self.children) {
-            let status = child.wait()?;
-            if !status.success() {
-                return Err(format!("a store did not end well: {status}").into());
+        self.until("every store has ended when it was told to", |fleet| {
+            let mut all_ended = true;
+            for child in fleet.children.borrow_mut().values_mut() {
+                match child.try_wait()? {
+                    Some(status) if !status.success() => return Err(format!("a store ended with {status}").into()),
+                    ended => all_ended &= ended.is_some(),
+                }
             }
-        }
-        Ok(())
+            Ok(all_ended)
+        })
     }
 
     // --- what is known -----------------------------------------------------------------------------------------------
@@ -167,25 +173,28 @@ impl Fleet {
 
     /// Tries until something holds, and says so. What fails meanwhile is tried again: processes die here, and PD may be away.
     pub(crate) fn until(&self, what: &str, mut holds: impl FnMut(&Self) -> Done<bool>) -> Done {
-        let mut last = String::new();
-        while Instant::now() < self.end {
-            match holds(self) {
-                Ok(true) => {
-                    println!("yes: {what}");
-                    return Ok(());
+        self.get(what, |fleet| if holds(fleet)? { Ok(()) } else { Err("it is not so".into()) })?;
+        println!("yes: {what}");
+        Ok(())
+    }
+
+    /// Tries until it succeeds.
+    pub(crate) fn get<T>(&self, what: &str, mut attempt: impl FnMut(&Self) -> Done<T>) -> Done<T> {
+        loop {
+            match attempt(self) {
+                Err(error) if Instant::now() >= self.end => {
+                    return Err(format!("it did not come to this in time: {what}; last: {error}").into());
                 }
-                Ok(false) => {}
-                Err(error) => last = format!("; last: {error}"),
+                Err(_) => thread::sleep(PAUSE),
+                got => return got,
             }
-            thread::sleep(PAUSE);
         }
-        Err(format!("it did not come to this in time: {what}{last}").into())
     }
 }
 
 impl Drop for Fleet {
     fn drop(&mut self) {
-        for child in self.children.values_mut() {
+        for child in self.children.borrow_mut().values_mut() {
             let _ = child.kill();
             let _ = child.wait();
         }

@@ -41,9 +41,7 @@ pub(super) fn tell(arguments: &Arguments, again: Again) -> Done {
     spread(&fleet, &stores)?;
     fleet.write("every region is written to once more", keys(0..70))?;
     compare::all(&fleet, 6)?;
-    fleet.stop()?;
-    println!("every store has ended");
-    Ok(())
+    fleet.stop()
 }
 
 fn keys(numbers: std::ops::Range<usize>) -> impl Iterator<Item = String> {
@@ -56,10 +54,10 @@ fn found(fleet: &Fleet) -> Done<(RegionId, Vec<StoreId>)> {
         let map = fleet.map()?;
         Ok(fleet.pd.get_all_stores()?.len() == 3 && matches!(&map[..], [only] if only.leader.is_some()))
     })?;
-    let first = fleet.map()?.first().ok_or("PD knows no region")?.region.id();
-    let mut stores: Vec<_> = fleet.pd.get_all_stores()?.into_iter().map(|store| store.id).collect();
-    stores.sort_unstable();
-    Ok((first, stores))
+    let first = owner(fleet, "")?;
+    let mut stores = fleet.get("PD says which stores there are", |fleet| Ok(fleet.pd.get_all_stores()?))?;
+    stores.sort_unstable_by_key(|store| store.id);
+    Ok((first, stores.into_iter().map(|store| store.id).collect()))
 }
 
 /// The region comes to have a peer on a store: first one that only learns, and when it has its snapshot it votes.
@@ -83,7 +81,7 @@ fn grow(fleet: &Fleet, region: RegionId, store: StoreId) -> Done {
 
 /// The region's peer on a store that is away goes, and another one is to come there. It is told when it is back.
 fn replace(fleet: &Fleet, region: RegionId, store: StoreId) -> Done {
-    let old = peer_on(&fleet.region(region)?.region, store)?;
+    let old = fleet.get("the region has a peer there", |fleet| peer_on(&fleet.region(region)?.region, store))?;
     let remove = |fleet: &Fleet| change(fleet, region, ChangeKind::RemoveNode, old);
     bring_about(fleet, &format!("region {region} has no peer on store {store}"), remove, |fleet| {
         Ok(!fleet.region(region)?.region.peers().any(|peer| peer.id == old.id))
@@ -125,8 +123,8 @@ fn merge(fleet: &Fleet, source: &str, target: &str) -> Done {
 
 /// Every store comes to lead some region.
 fn spread(fleet: &Fleet, stores: &[StoreId]) -> Done {
-    for (known, &store) in fleet.map()?.iter().zip(stores.iter().cycle()) {
-        let region = known.region.id();
+    let regions = fleet.get("PD has a map", |fleet| Ok(fleet.map()?.into_iter().map(|known| known.region.id())))?;
+    for (region, &store) in regions.zip(stores.iter().cycle()) {
         let hand_over = |fleet: &Fleet| {
             let known = fleet.region(region)?;
             let transferees = vec![peer_on(&known.region, store)?];
@@ -148,7 +146,7 @@ fn led_by_others(fleet: &Fleet, dead: StoreId) -> Done {
 }
 
 fn owner(fleet: &Fleet, key: &str) -> Done<RegionId> {
-    Ok(fleet.owner(key.as_bytes())?.region.id())
+    fleet.get("PD knows who owns a key", |fleet| Ok(fleet.owner(key.as_bytes())?.region.id()))
 }
 
 /// Gives an order, now and then again, until something holds.
