@@ -1,11 +1,14 @@
-//! Three stores with a real Raft and the placement driver, each a process of its own. The driver is killed in between, and
-//! comes back with what is on its disk.
+//! Stores with a real Raft, each a process of its own, against `regionmeta-pd` and against a driver that wants things done.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use regionmeta::{ChangeKind, ClusterId, KeyRange, Peer, PeerChange};
+use regionmeta_batch::pd::grpc::{GrpcServer, ServerSettings};
+use regionmeta_batch::pd::{EmbeddedPd, Operator, PdClient, RegionInfo, SplitPolicy};
 use tempfile::TempDir;
 
 use super::multi_raft;
@@ -29,11 +32,12 @@ fn again(arguments: &[String]) -> std::io::Result<Command> {
     Ok(command)
 }
 
-struct Pd(Child);
+/// A process that is killed at the latest when it is dropped.
+struct Process(Child);
 
-impl Pd {
-    /// Starts it, and says where it listens.
-    fn spawn(directory: &Path, listen: &str) -> (Self, String) {
+impl Process {
+    /// Starts the driver, and says where it listens.
+    fn pd(directory: &Path, listen: &str) -> (Self, String) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_regionmeta-pd"));
         command.arg("--data-dir").arg(directory).args(["--cluster-id", "7", "--listen", listen]);
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
@@ -42,19 +46,25 @@ impl Pd {
         let address = line.trim().strip_prefix("listening on ").unwrap().to_owned();
         (Self(child), address)
     }
+
+    fn store(directory: &Path, pd: &str) -> Self {
+        let arguments = ["--pd", pd, "--store", directory.to_str().unwrap(), "--seconds", "60"];
+        Self(again(&arguments.map(str::to_owned)).unwrap().spawn().unwrap())
+    }
 }
 
-impl Drop for Pd {
+impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
+/// The story of the example. The driver dies in between, and comes back with what is on its disk.
 #[test]
 fn three_processes_and_a_driver_that_dies() {
     let directory = TempDir::new().unwrap();
-    let (pd, address) = Pd::spawn(directory.path(), "127.0.0.1:0");
+    let (pd, address) = Process::pd(directory.path(), "127.0.0.1:0");
     std::thread::scope(|scope| {
         let told = scope.spawn(|| {
             let arguments = ["--pd", &address, "--seconds", "55"].map(str::to_owned);
@@ -63,7 +73,66 @@ fn three_processes_and_a_driver_that_dies() {
         });
         std::thread::sleep(Duration::from_secs(2)); // wherever the story is then
         drop(pd);
-        let _pd = Pd::spawn(directory.path(), &address);
+        let _pd = Process::pd(directory.path(), &address);
         told.join().unwrap().unwrap();
     });
+}
+
+/// Nobody but PD says what is to be done: each wish is taken from a heartbeat's response, proposed, applied, and reported.
+#[test]
+fn what_pd_wants_is_done() {
+    let directory = TempDir::new().unwrap();
+    let pd = EmbeddedPd::new(ClusterId::new(7));
+    let listen = "127.0.0.1:0".parse().unwrap();
+    let server = GrpcServer::start(Arc::new(pd.clone()), listen, ServerSettings::default()).unwrap();
+    let store = |name: &str| Process::store(&directory.path().join(name), &server.address().to_string());
+    let _first = store("first");
+    let first = come_to(&pd, "the first store leads the first region", |map| match map {
+        [only] => only.leader.map(|leader| (only.region.id(), leader)),
+        _ => None,
+    });
+    let _second = store("second");
+    while pd.stores().len() < 2 {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let (root, old_leader) = first;
+    let other = pd.stores().iter().map(|store| store.id).find(|id| *id != old_leader.store_id).unwrap();
+
+    let new = Peer::voter(pd.alloc_id().unwrap().into(), other);
+    pd.add_operator(root, Operator::ChangePeer(PeerChange { kind: ChangeKind::AddNode, peer: new }));
+    come_to(&pd, "the region has two peers, and the new one is up to date", |map| match map {
+        [only] => (only.region.peers().any(|peer| peer == new) && only.pending_peers.is_empty()).then_some(()),
+        _ => None,
+    });
+    pd.add_operator(root, Operator::Split { policy: SplitPolicy::UseKeys, keys: vec![b"m".to_vec()] });
+    let child = come_to(&pd, "the region is two regions, both led", |map| match map {
+        [left, right] => (left.leader.is_some() && right.leader.is_some()).then(|| right.region.id()),
+        _ => None,
+    });
+    for region in [root, child] {
+        let heir = pd.get_region_by_id(region).unwrap().unwrap().region.peer_on(other).unwrap();
+        pd.add_operator(region, Operator::TransferLeader { peers: vec![heir] });
+    }
+    come_to(&pd, "the second store leads both", |map| {
+        map.iter().all(|known| known.leader.is_some_and(|leader| leader.store_id == other)).then_some(())
+    });
+    let target = pd.get_region_by_id(root).unwrap().unwrap().region;
+    pd.add_operator(child, Operator::Merge { target });
+    come_to(&pd, "the two are one again", |map| match map {
+        [only] => (only.region.id() == root && only.region.range() == KeyRange::ALL).then_some(()),
+        _ => None,
+    });
+}
+
+/// Waits until PD's map has something.
+fn come_to<T>(pd: &EmbeddedPd, what: &str, found: impl Fn(&[RegionInfo]) -> Option<T>) -> T {
+    let started = Instant::now();
+    loop {
+        let map = pd.scan_regions(KeyRange::ALL, 0).unwrap();
+        if let Some(found) = found(&map) {
+            return found;
+        }
+        assert!(started.elapsed() < Duration::from_secs(40), "still not: {what}: {map:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }

@@ -59,3 +59,47 @@ pub(crate) fn read(stream: &mut impl Read) -> io::Result<Option<(u8, Vec<u8>)>> 
         false => Err(ErrorKind::UnexpectedEof.into()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_comes_as_it_went() {
+        let mut wire = Vec::new();
+        for length in [0, 1, 255, 70_000] {
+            write(&mut wire, LETTER, &vec![7; length]).unwrap();
+        }
+        let mut rest = &wire[..];
+        for length in [0, 1, 255, 70_000] {
+            assert_eq!(read(&mut rest).unwrap(), Some((LETTER, vec![7; length])));
+        }
+        assert_eq!(read(&mut rest).unwrap(), None);
+    }
+
+    #[test]
+    fn what_is_cut_off_or_too_long_is_refused() {
+        let mut wire = Vec::new();
+        write(&mut wire, ORDER, b"body").unwrap();
+        for cut in 4..wire.len() {
+            assert!(read(&mut &wire[..cut]).is_err(), "{cut} bytes");
+        }
+        assert!(read(&mut &0_u32.to_be_bytes()[..]).is_err());
+        let too_long = u32::try_from(FRAME_BYTES_MAX + 1).unwrap();
+        let error = read(&mut [&too_long.to_be_bytes()[..], &[LETTER; 100]].concat().as_slice()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidData);
+        let error = write(&mut wire, LETTER, &vec![0; FRAME_BYTES_MAX]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    }
+
+    #[test]
+    fn another_cluster_is_not_greeted() {
+        let mut wire = Vec::new();
+        greet(&mut wire, 7.into()).unwrap();
+        expect_greeting(&mut &wire[..], 7.into()).unwrap();
+        assert!(expect_greeting(&mut &wire[..], 8.into()).is_err());
+        wire[0] ^= 1;
+        assert!(expect_greeting(&mut &wire[..], 7.into()).is_err());
+        assert!(expect_greeting(&mut &wire[..15], 7.into()).is_err());
+    }
+}

@@ -140,3 +140,28 @@ impl Shown {
 fn number(bytes: &mut &[u8]) -> Done<u64> {
     Ok(u64::from_be_bytes(blobs::pop(bytes)?.try_into()?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Other bytes are other orders, or none; a process that sends them does not end the store.
+    #[test]
+    fn damaged_orders_and_answers_are_values_or_errors() {
+        let split = Order::Split { region: 7.into(), keys: vec![b"a".to_vec(), b"b".to_vec()] };
+        let shown = Shown { store: 1.into(), process: 2, regions: Vec::new(), data: vec![(vec![1], vec![2])] };
+        assert_eq!(Order::decode(&split.encode().unwrap()).unwrap().encode().unwrap(), split.encode().unwrap());
+        assert_eq!(Shown::decode(&shown.encode()).unwrap().encode(), shown.encode());
+        for bytes in [split.encode().unwrap(), shown.encode()] {
+            for at in 0..bytes.len() {
+                let mut damaged = bytes.clone();
+                damaged[at] ^= 0x81;
+                for bytes in [&bytes[..at], &damaged] {
+                    let order = Order::decode(bytes).ok().map(|order| order.encode().unwrap());
+                    assert!(order.is_none_or(|again| again == bytes));
+                    let _ = Shown::decode(bytes);
+                }
+            }
+        }
+    }
+}
