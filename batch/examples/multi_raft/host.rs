@@ -24,6 +24,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A merge is looked after every so many ticks: the leader of its target may have changed, or not have heard.
 const MERGE_CHECK_TICKS: u32 = 10;
 
+/// Regions are measured every so many ticks.
+const MEASURE_TICKS: u32 = 100;
+
 /// PD hears of every region at least this often. A server's would be a minute.
 pub(crate) fn heartbeat_settings() -> HeartbeatSettings {
     HeartbeatSettings { interval: Duration::from_secs(2), ..HeartbeatSettings::default() }
@@ -145,6 +148,9 @@ impl Host {
         self.report_progress();
         if self.ticks.is_multiple_of(MERGE_CHECK_TICKS) {
             self.check_merges()?;
+        }
+        if self.ticks.is_multiple_of(MEASURE_TICKS) {
+            self.measure_sizes()?;
         }
         Ok(())
     }

@@ -23,7 +23,7 @@
 //!
 //! Left out: rollback of merges, witnesses and flashback.
 //!
-//! `cargo run --example multi_raft`
+//! `cargo run --example multi_raft`, or with `--pd` (see `arguments.rs`)
 
 pub(crate) mod arguments;
 mod blobs;
@@ -49,6 +49,7 @@ mod story;
 mod wire;
 
 use std::error::Error;
+use std::process::ExitCode;
 
 use regionmeta::ClusterId;
 use regionmeta_batch::StoreBuilder;
@@ -63,11 +64,18 @@ fn builder() -> StoreBuilder {
     StoreBuilder::new(CLUSTER)
 }
 
-/// Everything that the example shows; an error if anything is not as it says.
-pub fn main() -> Done {
-    run(std::env::args().skip(1))
+/// Runs the example as its arguments say.
+pub fn main() -> ExitCode {
+    match run(std::env::args().skip(1)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("multi_raft: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
+/// Everything that the example shows; an error if anything is not as it says.
 pub(crate) fn run(arguments: impl IntoIterator<Item = String>) -> Done {
     let arguments = Arguments::parse(arguments)?;
     if arguments.pd.is_empty() { story::tell() } else { in_processes(&arguments) }

@@ -46,6 +46,9 @@ impl Fleet {
             end: Instant::now() + arguments.time.unwrap_or(TIME),
             written: BTreeMap::new(),
         };
+        if fleet.get("PD answers", |fleet| Ok(fleet.pd.is_bootstrapped()?))? {
+            return Err("this PD has a cluster already, and the story begins with an empty one".into());
+        }
         (0..stores).try_for_each(|number| fleet.launch(number))?;
         Ok(fleet)
     }
