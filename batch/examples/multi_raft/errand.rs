@@ -1,5 +1,5 @@
-//! What a host asks of PD, beside heartbeats. PD may take long to answer and Raft's thread must not wait, so the host only notes
-//! down what it wants to know: who drives it asks, and brings the answer.
+//! What a host asks of PD, beside heartbeats. PD may take long to answer and Raft's thread must not wait, so the host only
+//! notes down what it wants to know: who drives it asks, and brings the answer.
 
 use regionmeta::{AdminRequest, PeerId, Region, RegionId};
 use regionmeta_batch::pd::{PdClient, PdError, Proposal};

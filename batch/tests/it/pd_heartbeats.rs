@@ -305,7 +305,8 @@ fn children_of_a_split_are_reported_once_before_they_have_a_leader() {
     bed.now();
     let child = bed.current(2);
     bed.meta.report([1, 2].map(|id| (id.into(), Stats { size_bytes: 50, keys: 5 })));
-    let create = Effect::Create { region: child.clone(), peer: 21.into(), replaces: false, campaign: true };
+    let create =
+        Effect::Create { region: child.clone(), peer: 21.into(), replaces: false, campaign: true, first_message: None };
     let heartbeat = |id: u64| Effect::Heartbeat { region: id.into() };
     bed.tasks.on_effects(&[create, heartbeat(1), heartbeat(2)]);
     let heard = bed.now();

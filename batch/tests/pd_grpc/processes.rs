@@ -107,7 +107,7 @@ fn split(store: &Store<RocksStorage>, pd: &dyn PdClient, tasks: &Heartbeats<Syst
             new_region_id: ids.region_id,
             new_peer_ids: ids.peer_ids,
         });
-        let command = BatchSplit { requests: requests.collect(), right_derive: false };
+        let command = BatchSplit { requests: requests.collect(), right_derive: false, shares_size: false };
         let index = store.apply_state(last.id()).applied_index.get() + 1;
         let entry = LogPosition { index: index.into(), term: 6.into() };
         let mut batch = store.begin();

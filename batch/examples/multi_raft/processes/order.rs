@@ -1,5 +1,5 @@
-//! What a store may be asked for beside letters and PD's operators. An administrator of a real cluster would talk to PD instead,
-//! and a client to the host's own service.
+//! What a store may be asked for beside letters and PD's operators. An administrator of a real cluster would talk to PD
+//! instead, and a client to the host's own service.
 
 use std::io::BufReader;
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! One store as a process. Its loop owns the Raft groups; letters, orders, PD's wishes and the clock come to it through channels.
+//! One store as a process. Its loop owns the Raft groups; letters, orders, PD's wishes and the clock come to it through
+//! channels.
 
 use std::net::TcpListener;
 use std::path::Path;
