@@ -24,7 +24,7 @@
 //! # Which thread owns what
 //!
 //! The library starts no thread but those that scan and decode records during recovery, which end with it, and the workers
-//! of an [`apply::ApplyPool`], if the host wants one. Readers need no coordination. Any number of threads may fill and commit
+//! of an [`apply::ApplyPool`], if the host wants one. A client or a server of PD over gRPC has a runtime of its own. Readers need no coordination. Any number of threads may fill and commit
 //! batches; a region belongs to one batch at a time, and another batch gets [`apply::ApplyError::Busy`].
 //!
 //! # Shutdown

@@ -1,7 +1,7 @@
 //! PD's messages as they are on the wire, and what each of them means here.
 //!
 //! The types are compiled from `batch/proto`. A message from outside becomes a value of this library by `try_from`, which refuses
-//! with an [`AnswerError`](super::AnswerError) what cannot be meant and never panics (I10); the other direction cannot fail. What a
+//! with an [`AnswerError`] what cannot be meant and never panics (I10); the other direction cannot fail. What a
 //! value means in its place, such as the owner of the key that was asked for, is [`check`](super::check)'s.
 
 mod heartbeat;

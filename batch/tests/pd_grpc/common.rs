@@ -47,7 +47,7 @@ pub(crate) fn client(addresses: &[String]) -> GrpcPd {
 
 /// Short deadlines.
 pub(crate) fn quick() -> GrpcSettings {
-    let (deadline, connect_timeout) = (Duration::from_millis(1500), Duration::from_millis(500));
+    let (deadline, connect_timeout) = (Duration::from_secs(3), Duration::from_secs(1));
     GrpcSettings { deadline, connect_timeout, ..GrpcSettings::default() }
 }
 

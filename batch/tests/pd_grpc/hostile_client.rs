@@ -64,6 +64,7 @@ fn a_broken_heartbeat_costs_itself_alone() {
         let peer = |message: &mut pdpb::RegionHeartbeatRequest| message.region.as_ref().unwrap().peers[0];
         for (bytes, why) in [
             (b"\xff\xff\xff\xff garbage".to_vec(), "cannot be decoded"),
+            (b"\xfb\x01".repeat(100_000), "recursion limit"), // a group in a group in a group
             (vec![0x0a; 3 << 20], "bytes, at most"),
             (message(|message| message.region = None), "region of a heartbeat"),
             (message(|message| message.leader = None), "leader of a heartbeat"),

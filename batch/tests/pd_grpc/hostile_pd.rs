@@ -184,6 +184,7 @@ fn nonsense_in_a_heartbeat_stream_costs_itself_alone() {
         error: Some(pdpb::Error { r#type: pdpb::ErrorType::Unknown.into(), message: "stale".to_owned() }),
     };
     let messages = vec![
+        pdpb::RegionHeartbeatResponse { header: header(7), ..Default::default() }.encode_to_vec(), // a sign of life
         b"\xff\xff\xff\xff garbage".to_vec(),
         vec![0x0a; 3 << 20],
         split(&["b", "a"]),

@@ -5,7 +5,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread;
@@ -18,6 +18,7 @@ use regionmeta_batch::pd::{
 };
 use regionmeta_batch::storage::RocksStorage;
 use regionmeta_batch::{OpenError, Store, StoreBuilder};
+use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
 
 use crate::common::{CLUSTER, eventually};
@@ -134,7 +135,7 @@ struct Process {
 
 impl Process {
     fn spawn(command: &mut Command) -> Self {
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let (input, output) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
         Self { child, input, output }
     }
@@ -153,6 +154,12 @@ impl Process {
     fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    /// Asks it to end, and waits until it has.
+    fn terminate(mut self) -> ExitStatus {
+        rustix::process::kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+        self.child.wait().unwrap()
     }
 }
 
@@ -195,11 +202,14 @@ impl StoreProcess {
     }
 }
 
-fn spawn_pd(directory: &Path, listen: &str) -> (Process, SocketAddr) {
+fn pd_command(directory: &Path, listen: &str, cluster: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_regionmeta-pd"));
-    let cluster = CLUSTER.to_string();
-    let mut process =
-        Process::spawn(command.arg("--data-dir").arg(directory).args(["--listen", listen, "--cluster-id", &cluster]));
+    command.arg("--data-dir").arg(directory).args(["--listen", listen, "--cluster-id", cluster]);
+    command
+}
+
+fn spawn_pd(directory: &Path, listen: &str) -> (Process, SocketAddr) {
+    let mut process = Process::spawn(&mut pd_command(directory, listen, &CLUSTER.to_string()));
     let address = process.heard(("listening on ", "")).parse().unwrap();
     (process, address)
 }
@@ -279,10 +289,16 @@ fn three_stores_and_a_pd() {
     let (before, _) = maps(&mut stores, &pd);
     drop(stores);
     pd_process.kill();
-    let (_pd_process, _) = spawn_pd(&path("pd"), &address.to_string());
+    let (pd_process, _) = spawn_pd(&path("pd"), &address.to_string());
     eventually("PD is back", || pd.is_bootstrapped() == Ok(true));
     let after: Vec<_> =
         pd.scan_regions(KeyRange::ALL, 0).unwrap().iter().map(|found| found.region.to_string()).collect();
     assert_eq!(after, before);
+
+    // It ends when it is asked to, and what it leaves is this cluster's for ever.
+    assert!(pd_process.terminate().success());
+    let mut other = Process::spawn(pd_command(&path("pd"), "127.0.0.1:0", "8").stderr(Stdio::null()));
+    eventually("another cluster is refused", || other.child.try_wait().unwrap().is_some());
+    assert!(!other.child.wait().unwrap().success());
     assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
 }

@@ -341,7 +341,7 @@ impl Shared {
                 },
                 Err(_) => PdError::Timeout { what, after },
             };
-            self.leaders.lost(&leader).await;
+            self.leaders.lost(&leader);
             if attempts == ATTEMPTS_MAX || matches!(error, PdError::Timeout { .. }) {
                 return Err(error);
             }

@@ -1,5 +1,6 @@
 //! [`Leaders`]: who of PD's members leads, and a connection to it.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use regionmeta::ClusterId;
@@ -37,6 +38,8 @@ pub(super) struct Leaders {
     cluster: ClusterId,
     dial: Dial,
     state: Mutex<State>,
+    /// What searches up to this number have found is lost. Whoever calls writes it, whoever looks for the leader reads it.
+    lost: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -60,13 +63,16 @@ impl Leaders {
             return Err(GrpcError::NoEndpoint);
         }
         let state = State { current: None, search: 0, addresses, failures: 0, not_before: Instant::now() };
-        Ok(Self { cluster, dial, state: Mutex::new(state) })
+        Ok(Self { cluster, dial, state: Mutex::new(state), lost: AtomicU64::new(0) })
     }
 
     /// The leader, or why none was found. A caller who does not wait for the end of a search ends it.
     pub(super) async fn get(&self) -> Result<Leader, PdError> {
         let mut state = self.state.lock().await;
-        if let Some(leader) = &state.current {
+        // Relaxed, as in `lost`: nothing is handed over with it. Who has lost a leader reads its own mark; another caller may read it
+        // late, and then loses the same leader.
+        let lost = self.lost.load(Ordering::Relaxed);
+        if let Some(leader) = state.current.as_ref().filter(|leader| leader.search > lost) {
             return Ok(leader.clone());
         }
         sleep_until(state.not_before).await;
@@ -85,12 +91,9 @@ impl Leaders {
         }
     }
 
-    /// Says that a leader is none any more. Nothing happens if another one was found since.
-    pub(super) async fn lost(&self, leader: &Leader) {
-        let mut state = self.state.lock().await;
-        if state.current.as_ref().is_some_and(|current| current.search == leader.search) {
-            state.current = None;
-        }
+    /// Says that a leader is none any more. Nothing happens if another one was found since. Never waits: a search may be running.
+    pub(super) fn lost(&self, leader: &Leader) {
+        self.lost.fetch_max(leader.search, Ordering::Relaxed); // see `get`
     }
 
     /// Asks one address after the other. Who serves another cluster is worse than who is away: that error stays.

@@ -24,6 +24,8 @@ use crate::pd::PdClient;
 
 /// How often a silent connection is asked whether it is still there.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// Calls of one connection that run at a time; others wait.
+const CALLS_MAX: usize = 256;
 
 /// A placement driver served over gRPC, as the only member of its PD and so its leader.
 ///
@@ -68,6 +70,7 @@ impl GrpcServer {
         let service = Service::new(pd, address, &settings, stopped.clone(), runtime.handle().clone());
         let mut server = Server::builder()
             .tcp_nodelay(true)
+            .concurrency_limit_per_connection(CALLS_MAX)
             .http2_keepalive_interval(Some(KEEP_ALIVE))
             .http2_keepalive_timeout(Some(KEEP_ALIVE));
         if let Some(tls) = &settings.tls {

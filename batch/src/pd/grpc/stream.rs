@@ -112,7 +112,7 @@ struct Task {
 impl Task {
     async fn run(self, requests: ReceiverStream<RegionHeartbeatRequest>) {
         let error = self.exchange(requests).await;
-        self.shared.leaders.lost(&self.leader).await;
+        self.shared.leaders.lost(&self.leader);
         self.deliver(Err(error)).await;
     }
 
@@ -139,22 +139,26 @@ impl Task {
                 Err(PdError::Refused(cause)) => log.warn("PD refused a heartbeat", &cause),
                 Err(error @ PdError::InvalidAnswer(_)) => self.deliver(Err(error)).await,
                 Err(error) => return error,
-                Ok(response) => self.deliver(Ok(response)).await,
+                Ok(Some(response)) => self.deliver(Ok(response)).await,
+                Ok(None) => {}
             }
         }
     }
 
-    fn understand(&self, message: Framed<RegionHeartbeatResponse>) -> Response {
+    /// The response in a message; `None` for the empty one by which PD says every minute that it is still there.
+    fn understand(&self, message: Framed<RegionHeartbeatResponse>) -> Result<Option<HeartbeatResponse>, PdError> {
         let message = message?;
         let about = About::Region(message.region_id.into());
         match header::check(WHAT, message.header.as_ref(), self.shared.cluster, about) {
-            Ok(()) => Ok(message.try_into()?),
+            Ok(()) => {}
             // About one region: the stream is as good as before.
             Err(error @ (PdError::RegionNotFound { .. } | PdError::UnknownStore { .. })) => {
-                Err(PdError::Refused(error.to_string()))
+                return Err(PdError::Refused(error.to_string()));
             }
-            Err(error) => Err(error),
+            Err(error) => return Err(error),
         }
+        let empty = RegionHeartbeatResponse { header: message.header.clone(), ..RegionHeartbeatResponse::default() };
+        if message == empty { Ok(None) } else { Ok(Some(message.try_into()?)) }
     }
 
     /// Nothing if nobody receives any more: the sender may still be at work.
