@@ -145,6 +145,18 @@ fn number(bytes: &mut &[u8]) -> Done<u64> {
 mod tests {
     use super::*;
 
+    /// A kind has its number of parts; what is an order is encoded as it came.
+    #[test]
+    fn orders_of_every_kind_and_number_of_parts() {
+        for (kind, parts) in (0..=u8::MAX).flat_map(|kind| (0..4).map(move |parts| (kind, parts))) {
+            let mut bytes = vec![kind];
+            (0..parts).for_each(|_| blobs::push(&mut bytes, &7_u64.to_be_bytes()));
+            let expected = matches!((kind, parts), (SPLIT, 1..) | (MERGE | WRITE, 2) | (SHOW, 0));
+            let again = Order::decode(&bytes).map(|order| order.encode().unwrap());
+            assert_eq!(again.ok(), expected.then_some(bytes), "kind {kind}, {parts} parts");
+        }
+    }
+
     /// Other bytes are other orders, or none; a process that sends them does not end the store.
     #[test]
     fn damaged_orders_and_answers_are_values_or_errors() {
