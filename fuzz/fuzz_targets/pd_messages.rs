@@ -65,7 +65,8 @@ fn regions(bytes: &[u8]) {
     let found = pdpb::ScanRegionsResponse::decode(bytes).map(|message| message.into_infos());
     if let Ok(Ok(infos)) = found {
         let sorted = check::scan(KeyRange::ALL, 0, &infos).is_ok();
-        let tiles = infos.windows(2).all(|pair| !pair[0].region.range().overlaps(pair[1].region.range()));
+        let mut pairs = infos.iter().zip(infos.iter().skip(1));
+        let tiles = pairs.all(|(left, right)| !left.region.range().overlaps(right.region.range()));
         assert!(tiles || !sorted, "{infos:?}");
         let _: Vec<Result<RegionInfo, _>> = infos.iter().map(|info| pdpb::Region::from(info).try_into()).collect();
     }

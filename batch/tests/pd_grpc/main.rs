@@ -15,3 +15,4 @@ mod golden;
 mod hostile_client;
 mod hostile_pd;
 mod processes;
+mod shutdown;
