@@ -60,7 +60,8 @@ impl<S: Storage> Peers<S> {
     /// An initialized peer must have been [stopped](crate::apply::Router::stop) before. Two synced writes.
     ///
     /// # Errors
-    /// [`DestroyError`]; after a failed write the store is poisoned.
+    /// [`DestroyError`]: ask again when the snapshot that it names is persisted, or when no batch has the region
+    /// ([`ApplyError::Busy`]), as while its own snapshot is being persisted. After a failed write the store is poisoned.
     pub fn destroy(&self, region: RegionId, peer: PeerId) -> Result<Destroyed, DestroyError> {
         let mut state = self.lock();
         let waits = state.uninitialized.get(&region) == Some(&peer);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use regionmeta::{PeerId, Region, RegionId};
 
-use super::{Effect, Peers, Role};
+use super::{Effect, Peers};
 use crate::storage::Storage;
 
 /// A peer that has had no leader for this long asks the others of its group, each time that it is looked at.
@@ -74,7 +74,7 @@ impl<S: Storage> Peers<S> {
     /// else: all of that changes nothing. Neither does an answer that comes when the peer is gone, or leads.
     #[must_use]
     pub fn on_pd_region(&self, region: RegionId, peer: PeerId, answer: Option<&Region>) -> Option<Effect> {
-        let here = self.peer(region).filter(|here| here.peer_id == peer && here.role == Role::Follower)?;
+        let here = self.peer(region).filter(|here| here.peer_id == peer && !here.role.is_leader())?;
         let answer = answer.filter(|answer| answer.id() == region)?;
         let epoch = here.view.and_then(|mut view| view.current().ok().map(Region::epoch)).unwrap_or_default();
         let is_later = epoch.is_behind_any(answer.epoch()) && !answer.epoch().is_behind_any(epoch);

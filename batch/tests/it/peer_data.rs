@@ -6,7 +6,7 @@ use regionmeta::{KeyRange, Peer, RegionDraft, RegionEpoch, RegionId};
 use regionmeta_batch::peers::{DataRange, Destroyed, Effect, Finished, Peers, SnapshotError};
 use regionmeta_batch::storage::{MemStorage, Storage};
 
-use crate::common::{Disk, Mem, at, on_each_storage, seeded, split, voter};
+use crate::common::{Disk, Mem, add, at, on_each_storage, remove, seeded, split, voter};
 use crate::peer_life::{CREATED, bury, confirm, delete, own, ready, vote};
 use crate::peers::{apply, current, started};
 
@@ -116,8 +116,18 @@ impl Host {
         self.take(effects);
     }
 
+    /// By its log, or in another way.
     fn destroy(&mut self) {
         let Some(id) = self.some_region() else { return };
+        if self.random.bool() {
+            let (me, store) = (own(&self.peers, id), self.peers.store());
+            if current(store, id).unwrap().peer_on(7.into()).is_none() {
+                apply(store, id, &add(voter(self.next_id + 1, 7)));
+                self.next_id += 1;
+            }
+            let effects = ready(&self.peers, id, &remove(voter(me.get(), self.peers.store().ident().store_id.get())));
+            return self.take(effects);
+        }
         match self.peers.destroy(id, own(&self.peers, id)).unwrap() {
             Destroyed::Buried { effects, .. } => self.take(effects),
             other => panic!("{other:?}"),

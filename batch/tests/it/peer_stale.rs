@@ -9,7 +9,7 @@ use regionmeta::{
 };
 use regionmeta_batch::peers::{
     CreateError, DestroyError, Destroyed, Effect, Finished, LEADER_LOST, LEADER_MISSING, Message, MessageAction,
-    MessageKind, Peers, SnapshotError,
+    MessageKind, Peers, Role, SnapshotError,
 };
 use regionmeta_batch::storage::{MemStorage, Storage};
 
@@ -225,19 +225,26 @@ fn a_snapshot_waits_for_the_data_of_a_source() {
     let store = started(&Mem::empty());
     let peers = Peers::new(store.clone());
     apply(&store, FIRST, &split("m", 10, &[11]));
-    let me = own(&peers, FIRST);
-    peers.accept_snapshot(&snapshot(&store, CHILD, 11, ("m", ""), 3), at(20), 0.into()).unwrap();
-    peers.persist_snapshot(CHILD, 8.into(), 0.into()).unwrap();
-    assert!(peers.start_ingestion(CHILD));
-    merged_elsewhere(&peers, CHILD, FIRST, me.get(), 3).unwrap();
+    apply(&store, CHILD, &split("t", 20, &[21]));
+    let (me, idle) = (own(&peers, FIRST), CHILD);
+    let busy = RegionId::new(20);
+    for (region, peer, range) in [(idle, 11, ("m", "t")), (busy, 21, ("t", ""))] {
+        peers.accept_snapshot(&snapshot(&store, region, peer, range, 4), at(20), 0.into()).unwrap();
+        peers.persist_snapshot(region, 8.into(), 0.into()).unwrap();
+        merged_elsewhere(&peers, region, FIRST, me.get(), 3).unwrap();
+    }
+    assert!(peers.start_ingestion(busy));
     peers.accept_snapshot(&snapshot(&store, FIRST, me.get(), ("", ""), 9), at(20), 0.into()).unwrap();
     for _ in 0..2 {
         let early = peers.persist_snapshot(FIRST, 8.into(), 0.into());
-        assert!(matches!(early, Err(SnapshotError::InProgress { region: CHILD })), "{early:?}");
+        assert!(matches!(early, Err(SnapshotError::InProgress { region }) if region == busy), "{early:?}");
     }
-    assert!(matches!(peers.finish_snapshot(CHILD).unwrap(), Finished::Normal(_)));
+    assert!(matches!(peers.finish_snapshot(busy).unwrap(), Finished::Normal(_)));
+    // The refusal has left the other one as it was.
+    assert!(peers.start_ingestion(idle));
+    assert!(matches!(peers.finish_snapshot(idle).unwrap(), Finished::Normal(_)));
     peers.persist_snapshot(FIRST, 8.into(), 0.into()).unwrap();
-    assert!(current(&store, CHILD).is_none() && !peers.start_ingestion(CHILD));
+    assert!(current(&store, busy).is_none() && !peers.start_ingestion(busy));
     assert!(peers.start_ingestion(FIRST));
     assert!(matches!(peers.finish_snapshot(FIRST).unwrap(), Finished::Normal(_)));
 }
@@ -401,6 +408,8 @@ fn what_pd_says_of_a_peer() {
     }
     let gone = answer(FIRST, 9, 9, false);
     assert_eq!(peers.on_pd_region(FIRST, 999.into(), Some(&gone)), None, "the question was for an earlier peer");
+    peers.set_role(FIRST, me, Role::Candidate);
+    assert_eq!(peers.on_pd_region(FIRST, me, Some(&gone)), stale, "who has no leader asks for votes");
     peers.set_role(FIRST, me, LEADER);
     assert_eq!(peers.on_pd_region(FIRST, me, Some(&gone)), None, "it leads by now");
     assert_eq!(peers.on_message(&vote(&store, OTHER, 51, RegionEpoch::new(3, 3))).unwrap(), CREATED);
