@@ -38,6 +38,7 @@ mod router;
 mod settings;
 mod siblings;
 mod turn;
+mod waits;
 
 pub use self::answer::{Answer, AnswerError, ApplyHost, ChannelHost, ExecResult};
 pub use self::batch::{ApplyBatch, ApplyError, CommitError, Committed};

@@ -14,6 +14,7 @@ use std::time::Duration;
 use regionmeta::layout::{
     PREPARE_BOOTSTRAP_KEY, REGION_META_RANGE, STORE_IDENT_KEY, apply_state_key, region_state_key,
 };
+use regionmeta::mutant::{Mutant, planted};
 use regionmeta::{
     ApplyState, ClusterId, KeyBuf, KeyRange, Peer, PeerState, RaftState, Region, RegionDraft, RegionEpoch, RegionError,
     StoreId, StoreIdent,
@@ -159,7 +160,7 @@ fn bootstrap_store(
     let ident = StoreIdent { cluster_id: settings.cluster_id, store_id, api_version: settings.api_version };
     let mut batch = storage.batch();
     records::put(storage, &mut batch, Family::Default, STORE_IDENT_KEY, &ident)?;
-    storage.write(batch, Durability::Synced)?;
+    storage.write(batch, mark_durability())?;
     Ok(ident)
 }
 
@@ -211,15 +212,20 @@ fn prepare(
     records::put(storage, &mut batch, Family::Default, PREPARE_BOOTSTRAP_KEY, &region)?;
     records::write_peer_state(storage, &mut batch, &region, PeerState::Normal, None)?;
     records::write_apply_state(storage, &mut batch, region.id(), &ApplyState::INITIAL)?;
-    storage.write(batch, Durability::Synced)?;
+    storage.write(batch, mark_durability())?;
     raft.put_raft_state(region.id(), &RaftState::INITIAL)?;
     Ok(region)
+}
+
+/// Every step is durable before the next one is taken: a power loss between two of them finds the first.
+fn mark_durability() -> Durability {
+    if planted(Mutant::M13) { Durability::Buffered } else { Durability::Synced }
 }
 
 fn delete_prepare_mark(storage: &impl Storage) -> Result<(), BootstrapError> {
     let mut batch = storage.batch();
     storage.delete(&mut batch, Family::Default, PREPARE_BOOTSTRAP_KEY)?;
-    Ok(storage.write(batch, Durability::Synced)?)
+    Ok(storage.write(batch, mark_durability())?)
 }
 
 /// Another store bootstrapped the cluster: our region never was. The raft records go first, so that a crash in between
@@ -231,7 +237,7 @@ fn clear_prepared(storage: &impl Storage, raft: &dyn RaftEngine, region: &Region
     storage.delete(&mut batch, Family::Default, PREPARE_BOOTSTRAP_KEY)?;
     storage.delete(&mut batch, Family::Raft, &region_state_key(region.id()))?;
     storage.delete(&mut batch, Family::Raft, &apply_state_key(region.id()))?;
-    Ok(storage.write(batch, Durability::Synced)?)
+    Ok(storage.write(batch, mark_durability())?)
 }
 
 fn first_key(storage: &impl Storage, family: Family, range: KeyRange<'_>) -> Result<Option<KeyBuf>, StorageError> {

@@ -63,6 +63,7 @@ mod progress;
 pub mod raft_engine;
 pub mod records;
 pub mod recovery;
+mod region_map;
 pub mod storage;
 mod store;
 

@@ -22,6 +22,7 @@ mod first_messages;
 mod ingestion;
 mod leaderless;
 mod notifier;
+mod quiet;
 mod ready;
 mod role;
 mod snapshot;
@@ -44,6 +45,7 @@ use self::ingestion::Ingestions;
 use self::leaderless::Leaderless;
 pub use self::leaderless::{LEADER_LOST, LEADER_MISSING};
 pub use self::notifier::{Notifier, Observer, PeerEvent};
+use self::quiet::QuietChildren;
 pub use self::role::Role;
 use self::role::Roles;
 use self::snapshot::Accepted;
@@ -103,8 +105,7 @@ struct State {
     roles: Roles,
     /// Peers without a region.
     uninitialized: HashMap<RegionId, PeerId>,
-    /// By parent: children of splits that have not asked for votes, because the parent followed.
-    quiet_children: HashMap<RegionId, Vec<RegionId>>,
+    quiet_children: QuietChildren,
     /// Snapshots that are not persisted yet.
     accepted: Accepted,
     /// Snapshots whose data is being ingested.
@@ -122,7 +123,8 @@ impl State {
     /// A peer is gone, and with it everything that was kept of it.
     fn forget(&mut self, region: RegionId, peer: PeerId) {
         self.roles.forget(region, peer);
-        self.quiet_children.remove(&region);
+        drop(self.quiet_children.take(region));
+        self.quiet_children.forget(region);
         self.stale_sources.forget(region, peer);
         self.first_messages.forget(region, peer);
         self.leaderless.forget(region);

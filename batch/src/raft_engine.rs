@@ -26,6 +26,18 @@ pub trait RaftEngine: Send + Sync + fmt::Debug {
     /// [`ReadError`] if one cannot be read or is damaged.
     fn raft_states(&self) -> Result<HashMap<RegionId, RaftState>, ReadError>;
 
+    /// The first entry of each region's log, for the regions whose log has any. Recovery refuses a region that has not applied
+    /// the entry before it: a log that was truncated ahead of what a power loss has left cannot bring the region up again.
+    ///
+    /// An engine that answers nothing, as it does unless it overrides this, is not checked. A log under TiKV's keys in the
+    /// store's own storage is checked anyhow.
+    ///
+    /// # Errors
+    /// [`ReadError`] if one cannot be read.
+    fn first_indexes(&self) -> Result<HashMap<RegionId, LogIndex>, ReadError> {
+        Ok(HashMap::new())
+    }
+
     /// Replaces the raft state of a region, synced.
     ///
     /// # Errors
@@ -95,7 +107,7 @@ impl<S: Storage> RaftEngine for StorageRaftEngine<S> {
         outcome?;
         // The raft state goes last: it is the mark by which an interrupted cleaning is found again.
         batch.delete(&end)?;
-        batch.write(Durability::Synced)
+        batch.write()
     }
 }
 
@@ -121,10 +133,11 @@ impl<'a, S: Storage> Deletes<'a, S> {
         }
         self.count = 0;
         let full = std::mem::replace(&mut self.batch, self.storage.batch());
-        self.storage.write(full, Durability::Buffered)
+        // Synced, though more follows: where all else is synced, a write that is not would look like rot if it were torn.
+        self.storage.write(full, Durability::Synced)
     }
 
-    fn write(self, durability: Durability) -> Result<(), StorageError> {
-        self.storage.write(self.batch, durability)
+    fn write(self) -> Result<(), StorageError> {
+        self.storage.write(self.batch, Durability::Synced)
     }
 }

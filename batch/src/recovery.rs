@@ -14,14 +14,17 @@
 mod repair;
 mod scan;
 
-use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use regionmeta::layout::{decode_raft_key, region_state_key};
-use regionmeta::{ApplyState, KeyBuf, PeerState, RaftState, Refusal, Region, RegionId, StoreId, StoreIdent, StoreMeta};
+use regionmeta::mutant::{Mutant, planted};
+use regionmeta::{
+    ApplyState, KeyBuf, LogIndex, PeerState, RaftState, Refusal, Region, RegionId, StoreId, StoreIdent, StoreMeta,
+};
 
 use crate::raft_engine::RaftEngine;
 use crate::records::ReadError;
+use crate::region_map::RegionMap;
 use crate::storage::{Family, RecordAt, Storage, StorageError};
 
 /// What recovery found, and how long each phase took.
@@ -78,6 +81,11 @@ pub enum RecoveryError {
     Foreign { region: Region, store: StoreId },
     #[error("region {region}: applied index {} is behind the truncated index {}", state.applied_index, state.truncated.index)]
     ApplyBehindTruncation { region: RegionId, state: ApplyState },
+    #[error(
+        "region {region}: applied index {} and the log begins at {first}: the entries between are gone, another replica has them",
+        state.applied_index
+    )]
+    ApplyBehindLog { region: RegionId, state: ApplyState, first: LogIndex },
     #[error("region {region}: last log index {} is behind the truncated index {}", raft.last_index, apply.truncated.index)]
     LogBehindTruncation { region: RegionId, raft: RaftState, apply: ApplyState },
     #[error("region {region}: commit {} is beyond the last log index {}", raft.hard_state.commit, raft.last_index)]
@@ -113,7 +121,7 @@ impl From<ReadError> for RecoveryError {
 #[derive(Debug)]
 pub(crate) struct Recovered {
     pub(crate) meta: StoreMeta,
-    pub(crate) apply_states: HashMap<RegionId, ApplyState>,
+    pub(crate) apply_states: RegionMap<ApplyState>,
     pub(crate) report: RecoveryReport,
 }
 
@@ -149,7 +157,10 @@ pub(crate) fn recover(
 
 /// The published map. Whether the regions contradict one another shows here, and only here, so it comes before any repair.
 fn build(found: &scan::Found, store: StoreId) -> Result<StoreMeta, RecoveryError> {
-    let (live, tombstones): (Vec<_>, Vec<_>) = found.regions.iter().partition(|region| region.state().is_live());
+    let (mut live, tombstones): (Vec<_>, Vec<_>) = found.regions.iter().partition(|region| region.state().is_live());
+    if planted(Mutant::M8) {
+        live.dedup_by(|later, earlier| later.range().overlaps(earlier.range()));
+    }
     // After a removal the list of peers no longer has the destroyed one.
     let buried_peer = |region: &Region| region.destroyed_peer().or_else(|| region.peer_on(store).map(|peer| peer.id));
     let buried = tombstones.iter().map(|region| (region.id(), buried_peer(region)));
@@ -176,6 +187,16 @@ fn check_all(found: &scan::Found, store: StoreId) -> Result<(), RecoveryError> {
         }
         let apply = found.apply_states.get(&region.id()).copied().unwrap_or(ApplyState::INITIAL);
         check_positions(region, apply, found.raft_states.get(&region.id()))?;
+        check_log_begin(region, apply, found.first_indexes.get(&region.id()))?;
+    }
+    Ok(())
+}
+
+/// Whether the log still has what the region has not applied. While a snapshot is being applied the log is another one's.
+fn check_log_begin(region: &Region, apply: ApplyState, first: Option<&LogIndex>) -> Result<(), RecoveryError> {
+    let Some(&first) = first.filter(|_| region.state() != PeerState::Applying) else { return Ok(()) };
+    if apply.applied_index.next().is_some_and(|next| first > next) {
+        return Err(RecoveryError::ApplyBehindLog { region: region.id(), state: apply, first });
     }
     Ok(())
 }

@@ -146,6 +146,11 @@ pub enum StorageError {
     MissingFamily { path: PathBuf, family: &'static str },
     #[error("{path}: option {option} is {found}, but crash safety needs {required}: set it before opening")]
     UnsafeOption { path: PathBuf, option: &'static str, found: String, required: String },
+    #[error(
+        "{path}: damaged at byte {offset}, and not by a write that was cut off: what was written from there on would be lost; \
+         restore the file, or this store from other replicas"
+    )]
+    DamagedLog { path: PathBuf, offset: u64 },
     #[error("cannot {action} in {location}: {cause}")]
     Backend { action: &'static str, location: String, cause: String },
 }

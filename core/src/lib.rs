@@ -79,6 +79,8 @@ mod index;
 mod keys;
 pub mod layout;
 mod meta;
+#[doc(hidden)]
+pub mod mutant;
 mod peer;
 mod prefetch;
 mod raft;

@@ -4,10 +4,14 @@
 mod faults;
 mod history;
 mod model;
+#[cfg(feature = "mutants")]
+mod mutants;
 mod reads;
 mod stores;
 
 pub use self::faults::Fault;
 pub use self::history::History;
 pub use self::model::{Model, Objection};
+#[cfg(feature = "mutants")]
+pub use self::mutants::planted_mutant;
 pub use crate::sync::taken::locks_taken_here;

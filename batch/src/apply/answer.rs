@@ -40,7 +40,7 @@ pub enum AnswerError {
         /// merged since: the proposer would be sent to keys that it never asked for.
         current: Vec<Region>,
     },
-    /// The command's own conditions do not hold. The entry counts as applied.
+    /// The command's own conditions do not hold, or flashback mode takes no such write. The entry counts as applied.
     #[error("command refused: {0}")]
     Refused(AdminError),
     /// The entry does not follow, or cannot be applied here and now. It does not count.
@@ -98,7 +98,8 @@ pub trait ApplyHost<S: Storage>: Send + Sync + 'static {
     }
 
     /// A region has left the pool, and its entries so far were answered: its record and data are now the caller's to
-    /// replace or destroy.
+    /// replace or destroy. After [`ApplyError::BatchRefused`] the host may [add](super::Router::add) it again, and send it what
+    /// follows [its applied index](crate::Store::apply_state).
     fn stopped(&self, region: RegionId) {
         let _ = region;
     }

@@ -5,13 +5,13 @@
 //! write, publish (I3, I4). Data, descriptors and apply states of an entry are in the same batch (I5).
 
 use std::cmp::Ordering;
-use std::collections::{HashMap, HashSet};
 
 use regionmeta::layout::{apply_state_key, region_state_key, snapshot_raft_state_key};
+use regionmeta::mutant::{Mutant, planted};
 use regionmeta::{
     AdminCommand, AdminError, AdminHeader, ApplyContext, ApplyState, Change, Changeset, ChildDecision,
-    ChildReservation, EpochHalves, LogIndex, LogPosition, Outcome, PeerId, PeerState, RaftState, Reason, Refusal,
-    Region, RegionDraft, RegionEpoch, RegionId, Removal, Sequence, SplitChild, Verdict,
+    ChildReservation, EpochHalves, LogIndex, LogPosition, Outcome, PeerId, PeerState, Permit, RaftState, Reason,
+    Refusal, Region, RegionDraft, RegionEpoch, RegionId, Removal, Sequence, SplitChild, Verdict,
 };
 
 use crate::creating::Reserved;
@@ -19,6 +19,7 @@ use crate::failpoint::FailPoint;
 use crate::peers::DestroyError;
 use crate::poison::Poisoned;
 use crate::records::{self, ReadError};
+use crate::region_map::{RegionMap, RegionSet};
 use crate::storage::{Durability, Family, Storage, StorageError};
 use crate::store::Store;
 
@@ -52,6 +53,12 @@ pub enum ApplyError {
     Waits(AdminError),
     #[error("nothing more of this region may be applied: {0}")]
     Fatal(AdminError),
+    #[error(
+        "region {region} waits for its merge source {partner}, which waits for it: their logs contradict each other"
+    )]
+    MergeCircle { region: RegionId, partner: RegionId },
+    #[error("nothing of its batch was written: {0}")]
+    BatchRefused(Refusal),
     #[error("region {region}: this version cannot apply the outcome of its command: {outcome:?}")]
     Unsupported { region: RegionId, outcome: Outcome },
     #[error(transparent)]
@@ -73,6 +80,11 @@ impl ApplyError {
     #[must_use]
     pub fn counts(&self) -> bool {
         matches!(self, Self::Refused(_) | Self::EpochNotMatch { .. })
+    }
+
+    /// Whether nothing more of the region may be applied here: an entry that comes next cannot be skipped, and not executed.
+    pub(super) fn ends_the_region(&self) -> bool {
+        matches!(self, Self::Fatal(_) | Self::Waits(_) | Self::MergeCircle { .. } | Self::Unsupported { .. })
     }
 
     /// The epoch of a proposal that came too late or too early, and the region as it was found instead.
@@ -163,9 +175,9 @@ impl Pending {
 pub struct ApplyBatch<'a, S: Storage> {
     store: &'a Store<S>,
     batch: S::Batch,
-    pending: HashMap<RegionId, Pending>,
+    pending: RegionMap<Pending>,
     /// The regions that this batch has claimed.
-    claimed: HashSet<RegionId>,
+    claimed: RegionSet,
     /// The same in the order of first touch, so that the same entries give the same bytes.
     order: Vec<RegionId>,
     /// Children of splits that this store has in another way already: their keys are theirs, not the parent's.
@@ -182,8 +194,8 @@ impl<'a, S: Storage> ApplyBatch<'a, S> {
         Self {
             store,
             batch: store.storage().batch(),
-            pending: HashMap::new(),
-            claimed: HashSet::new(),
+            pending: RegionMap::default(),
+            claimed: RegionSet::default(),
             order: Vec::new(),
             skipped: Vec::new(),
             reserved: Vec::new(),
@@ -267,10 +279,21 @@ impl<'a, S: Storage> ApplyBatch<'a, S> {
         command: &AdminCommand,
     ) -> Result<Outcome, ApplyError> {
         let planned = self.plan(region, entry, header, command).and_then(|outcome| self.take(region, outcome));
+        if planted(Mutant::M29) && matches!(planned, Err(ApplyError::Refused(_))) {
+            self.move_version(region)?;
+        }
         if planned.as_ref().map_or_else(ApplyError::counts, |_| true) {
             self.count(region, entry)?;
         }
         planned
+    }
+
+    /// What no refusal may do.
+    fn move_version(&mut self, region: RegionId) -> Result<(), ApplyError> {
+        let current = self.region(region).ok_or(ApplyError::RegionNotFound { region })?;
+        let epoch = current.epoch().with_version_moved(1).unwrap_or(current.epoch());
+        let moved = RegionDraft { epoch, ..current.to_draft() }.build();
+        moved.map_or(Ok(()), |moved| self.change(&moved, Reason::ChangePeer))
     }
 
     /// What a command would do, were it applied now. Nothing changes, and the entry does not count.
@@ -321,17 +344,42 @@ impl<'a, S: Storage> ApplyBatch<'a, S> {
     }
 
     /// Counts an ordinary write, proposed at `epoch`, whose data is in [`data`](Self::data): its version must be the
-    /// region's. Returns the region that it writes to.
+    /// region's, and the region not in flashback mode. Returns the region that it writes to.
     ///
     /// # Errors
-    /// [`ApplyError`]. Only after [`ApplyError::EpochNotMatch`] the entry counts as applied; its data must be left out.
+    /// [`ApplyError`]. Only after [`ApplyError::EpochNotMatch`] and [`ApplyError::Refused`] the entry counts as applied; its
+    /// data must be left out.
     pub fn write(&mut self, region: RegionId, entry: LogPosition, epoch: RegionEpoch) -> Result<Region, ApplyError> {
+        self.check_and_write(region, entry, epoch, false)
+    }
+
+    /// As [`write`](Self::write), for a write that is part of a flashback: the region must be in flashback mode.
+    ///
+    /// # Errors
+    /// As for [`write`](Self::write).
+    pub fn write_in_flashback(
+        &mut self,
+        region: RegionId,
+        entry: LogPosition,
+        epoch: RegionEpoch,
+    ) -> Result<Region, ApplyError> {
+        self.check_and_write(region, entry, epoch, true)
+    }
+
+    pub(super) fn check_and_write(
+        &mut self,
+        region: RegionId,
+        entry: LogPosition,
+        epoch: RegionEpoch,
+        is_flashback: bool,
+    ) -> Result<Region, ApplyError> {
         let current = self.check_entry(region, entry)?;
         self.count(region, entry)?;
-        match epoch.matches(current.epoch(), EpochHalves::VERSION) {
-            true => Ok(current),
-            false => Err(ApplyError::EpochNotMatch { request: epoch, current }),
+        if !epoch.matches(current.epoch(), EpochHalves::VERSION) {
+            return Err(ApplyError::EpochNotMatch { request: epoch, current });
         }
+        current.check_flashback(is_flashback)?;
+        Ok(current)
     }
 
     /// Writes the batch, then publishes it. Readers see all of it or nothing.
@@ -354,22 +402,39 @@ impl<'a, S: Storage> ApplyBatch<'a, S> {
             return Err(CommitError::Incomplete);
         }
         FailPoint::Prepare.reach()?;
-        let permit = self.store.writer().prepare(self.changeset())?;
+        let permit = self.reserve()?;
         FailPoint::Reserved.reach()?;
         let changes = permit.changeset().changes().to_vec();
         let fuse = self.store.poison().fuse();
-        self.persist()?;
+        if !planted(Mutant::M11) {
+            self.persist()?;
+        }
         FailPoint::Written.reach()?;
         // Another batch's write may have failed while this one was on its way, and damaged what lies behind it.
         self.store.poison().check()?;
         // An empty changeset would wake every cached reader for nothing.
         let sequence = if changes.is_empty() { self.store.meta().snapshot() } else { permit.publish() }.sequence();
+        if planted(Mutant::M11) {
+            self.persist()?;
+        }
         let written = self.pending.iter().filter(|(_, pending)| pending.moved());
         self.store.progress().record(written.map(|(region, pending)| (*region, pending.apply_state())));
         self.give_up_reservations(true);
         FailPoint::Published.reach()?;
         fuse.defuse();
         Ok(Committed { sequence, changes })
+    }
+
+    /// What another batch has reserved is free again when that batch ends. It has all that it needs and waits for the disk
+    /// alone, so waiting for it ends as well.
+    fn reserve(&self) -> Result<Permit<'a>, Refusal> {
+        loop {
+            let ended = self.store.progress().batches_ended();
+            match self.store.writer().prepare(self.changeset()) {
+                Err(Refusal::Reserved { .. }) => self.store.progress().wait_for_an_end(ended),
+                prepared => return prepared,
+            }
+        }
     }
 
     fn persist(&mut self) -> Result<(), StorageError> {
@@ -382,8 +447,11 @@ impl<'a, S: Storage> ApplyBatch<'a, S> {
             }
         }
         let batch = std::mem::replace(&mut self.batch, storage.batch());
-        FailPoint::Write.reach()?;
-        storage.write(batch, self.durability)
+        if planted(Mutant::M25) {
+            std::mem::forget(vec![1_u8; storage.batch_bytes(&batch)]);
+        }
+        let written = FailPoint::Write.reach().and_then(|()| storage.write(batch, self.durability));
+        if planted(Mutant::M12) { Ok(()) } else { written }
     }
 
     fn changeset(&self) -> Changeset {
@@ -467,13 +535,23 @@ impl<'a, S: Storage> ApplyBatch<'a, S> {
         if pending.base.is_none() || pending.absorbed {
             return Err(ApplyError::CommitFirst { region });
         }
-        self.put_state(tombstone)?;
+        self.put_tombstone(tombstone)?;
         self.incomplete = true;
         self.store.storage().delete(&mut self.batch, Family::Raft, &apply_state_key(region))?;
         self.incomplete = false;
         self.pending(region)?.after = After::Removed(removal, peer);
         self.durability = Durability::Synced;
         Ok(())
+    }
+
+    fn put_tombstone(&mut self, tombstone: &Region) -> Result<(), ApplyError> {
+        if !planted(Mutant::M10) {
+            return self.put_state(tombstone);
+        }
+        let (storage, key) = (self.store.storage(), region_state_key(tombstone.id()));
+        let mut apart = storage.batch();
+        records::put(storage, &mut apart, Family::Raft, &key, tombstone)?;
+        Ok(storage.write(apart, Durability::Synced)?)
     }
 
     /// The derived region changes in every case; a child only comes to be where no peer of it was before.

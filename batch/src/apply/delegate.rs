@@ -9,6 +9,7 @@ use regionmeta::{LogIndex, RegionId};
 
 use super::entry::Entry;
 use super::mailbox::Mailbox;
+use super::waits::Wait;
 use crate::storage::Storage;
 
 pub(super) struct Delegate<S: Storage, T> {
@@ -16,7 +17,7 @@ pub(super) struct Delegate<S: Storage, T> {
     /// An entry that could not be applied yet; it comes before those in the mailbox.
     pub(super) held: Option<Entry<S, T>>,
     /// Set while `held` is a CommitMerge whose source was asked to catch up.
-    pub(super) waits_for: Option<Arc<CaughtUp>>,
+    pub(super) waits_for: Option<Wait>,
     /// The target that waits for this region.
     pub(super) catch_up: Option<CatchUp<S, T>>,
     /// The region has caught up with its merge and applies nothing more.
@@ -33,7 +34,7 @@ impl<S: Storage, T> Delegate<S, T> {
 
     /// Whether an entry is held back for a source that has not caught up.
     pub(super) fn is_waiting(&self) -> bool {
-        self.waits_for.as_ref().is_some_and(|source| !source.is_over())
+        self.waits_for.as_ref().is_some_and(|wait| !wait.is_over())
     }
 
     /// Whether the target that waits for this region has what it waits for.
@@ -47,10 +48,15 @@ impl<S: Storage, T> Delegate<S, T> {
 pub(super) struct CaughtUp(AtomicBool);
 
 impl CaughtUp {
-    /// Acquire, with the Release store in [`CatchUp`]'s drop: a target that sees the source stopped also sees that the
+    /// Acquire, with the Release store in `end`, which [`CatchUp`]'s drop calls: a target that sees the source stopped also sees that the
     /// source's batch was committed and its claim given back.
     pub(super) fn is_over(&self) -> bool {
         self.0.load(Ordering::Acquire)
+    }
+
+    /// Release, with the Acquire load in `is_over`.
+    pub(super) fn end(&self) {
+        self.0.store(true, Ordering::Release);
     }
 }
 
@@ -64,8 +70,7 @@ pub(super) struct CatchUp<S: Storage, T> {
 
 impl<S: Storage, T> Drop for CatchUp<S, T> {
     fn drop(&mut self) {
-        // Release, with the Acquire load in `is_over`.
-        self.caught_up.0.store(true, Ordering::Release);
+        self.caught_up.end();
         self.target.wake();
     }
 }

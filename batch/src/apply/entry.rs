@@ -22,8 +22,8 @@ pub struct Entry<S: Storage, T> {
 pub(super) enum Work {
     /// Nothing: a new leader's first entry.
     Nothing,
-    /// An ordinary write, proposed at this epoch.
-    Write(RegionEpoch),
+    /// An ordinary write, proposed at this epoch, and whether it is part of a flashback.
+    Write { epoch: RegionEpoch, is_flashback: bool },
     /// An admin command, with what its proposer said. Boxed, because most entries are none, and all wait in mailboxes.
     Admin(Box<AdminRequest>),
 }
@@ -61,9 +61,15 @@ impl<S: Storage, T> Entry<S, T> {
         Self::new(position, Work::Nothing, tag)
     }
 
-    /// An ordinary write, proposed at `epoch`: its version must be the region's.
+    /// An ordinary write, proposed at `epoch`: its version must be the region's, and the region not in flashback mode.
     pub fn write(position: LogPosition, epoch: RegionEpoch, data: Data<S>, tag: T) -> Self {
-        Self { data, ..Self::new(position, Work::Write(epoch), tag) }
+        Self { data, ..Self::new(position, Work::Write { epoch, is_flashback: false }, tag) }
+    }
+
+    /// A write that is part of a flashback: as [`write`](Self::write), but the region must be in flashback mode. A command says
+    /// the same by its header.
+    pub fn write_in_flashback(position: LogPosition, epoch: RegionEpoch, data: Data<S>, tag: T) -> Self {
+        Self { data, ..Self::new(position, Work::Write { epoch, is_flashback: true }, tag) }
     }
 
     /// An admin command, as it was proposed.

@@ -2,10 +2,11 @@
 
 use std::collections::VecDeque;
 
-use regionmeta::{Change, RegionId};
+use regionmeta::mutant::{Mutant, planted};
+use regionmeta::{Change, Refusal, RegionId};
 
 use super::answer::{Answer, AnswerError, ApplyHost};
-use super::batch::{ApplyBatch, Committed};
+use super::batch::{ApplyBatch, ApplyError, CommitError, Committed};
 use super::pool::Shared;
 use super::settings::SyncPolicy;
 use super::siblings;
@@ -21,11 +22,13 @@ pub(super) struct Flush<'s, S: Storage, H: ApplyHost<S>> {
     batch: ApplyBatch<'s, S>,
     /// Entries in the batch.
     entries: usize,
+    /// A batch was refused: what its regions have done did not happen.
+    is_refused: bool,
 }
 
 impl<'s, S: Storage, H: ApplyHost<S>> Flush<'s, S, H> {
     pub(super) fn new(shared: &'s Shared<S, H>) -> Self {
-        Self { shared, batch: begin(shared), entries: 0 }
+        Self { shared, batch: begin(shared), entries: 0, is_refused: false }
     }
 
     pub(super) fn batch(&mut self) -> &mut ApplyBatch<'s, S> {
@@ -41,6 +44,12 @@ impl<'s, S: Storage, H: ApplyHost<S>> Flush<'s, S, H> {
         self.entries >= settings.batch_entries_max || self.batch.data_bytes() >= settings.batch_bytes_max
     }
 
+    /// Whether a batch was refused: then the regions of the round leave, because their delegates may have seen what did not
+    /// happen.
+    pub(super) fn is_refused(&self) -> bool {
+        self.is_refused
+    }
+
     /// Persists, publishes, answers. Whatever happens, every answer is given.
     pub(super) fn commit(&mut self, answers: &mut Answers<H::Tag>) {
         if self.entries == 0 {
@@ -50,11 +59,24 @@ impl<'s, S: Storage, H: ApplyHost<S>> Flush<'s, S, H> {
         self.entries = 0;
         let batch = std::mem::replace(&mut self.batch, begin(self.shared));
         let done = batch.commit().and_then(|committed| Ok(self.committed(&committed, answers)?));
-        if let Err(error) = done {
-            // A changeset that was refused is no accident of the disk, but acknowledging later entries of the same regions
-            // would be wrong all the same.
-            self.shared.store.poison().set(&error);
-            answer_poisoned(self.shared, answers);
+        match done {
+            Ok(()) => {}
+            Err(CommitError::Refused(refusal)) => self.refused(&refusal, answers),
+            Err(error) => {
+                self.shared.store.poison().set(&error);
+                answer_poisoned(self.shared, answers);
+            }
+        }
+    }
+
+    /// Somebody beside the pool has changed what the batch was computed from. Nothing was written, so disk and memory agree,
+    /// and no entry counts: those that follow do not fit any more, and are not acknowledged either.
+    fn refused(&mut self, refusal: &Refusal, answers: &mut Answers<H::Tag>) {
+        tracing::error!(%refusal, "a batch was refused; its regions leave the pool");
+        self.is_refused = true;
+        while let Some(answer) = answers.pop_front() {
+            let result = Err(AnswerError::NotApplied(ApplyError::BatchRefused(refusal.clone())));
+            self.shared.host.answer(Answer { result, ..answer });
         }
     }
 
@@ -64,7 +86,9 @@ impl<'s, S: Storage, H: ApplyHost<S>> Flush<'s, S, H> {
                 self.shared.router.add(region.id());
             }
         }
+        let held = planted(Mutant::M19).then(|| self.shared.store.creating().lock());
         self.shared.host.committed(committed);
+        drop(held);
         FailPoint::Answer.reach()?;
         self.answer(answers);
         for change in &committed.changes {

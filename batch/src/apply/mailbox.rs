@@ -70,9 +70,7 @@ impl<E> std::error::Error for SendError<E> {}
 pub(super) enum Next {
     /// Another turn, if entries are waiting.
     Ready,
-    /// Another turn in any case: an entry is held back and to be tried again.
-    Again,
-    /// No turn before somebody wakes it: it waits for another region.
+    /// No turn before somebody wakes it: it waits for another region, or for another batch.
     Park,
 }
 
@@ -273,7 +271,7 @@ impl<S: Storage, T> Mailbox<S, T> {
         inner.delegate = Some(delegate);
         let woken = std::mem::take(&mut inner.woken) || !inner.orders.is_empty();
         inner.schedule = if next == Next::Park && !woken { Schedule::Parked } else { Schedule::Idle };
-        if woken || next == Next::Again || (next == Next::Ready && !inner.entries.is_empty()) {
+        if woken || (next == Next::Ready && !inner.entries.is_empty()) {
             self.queue(inner);
         }
     }

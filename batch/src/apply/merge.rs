@@ -11,7 +11,7 @@ use regionmeta::{AdminCommand, AdminRequest, CommitMerge};
 
 use super::answer::ApplyHost;
 use super::batch::ApplyError;
-use super::delegate::{CatchUp, CaughtUp, Delegate};
+use super::delegate::{CatchUp, Delegate};
 use super::entry::{Entry, Work};
 use super::mailbox::{Mailbox, Order};
 use super::turn::Applier;
@@ -19,32 +19,37 @@ use crate::storage::Storage;
 
 impl<S: Storage, H: ApplyHost<S>> Applier<'_, '_, S, H> {
     /// Whether the entry is a CommitMerge whose source has not stopped yet. The source is asked to, once.
+    ///
+    /// # Errors
+    /// [`ApplyError::MergeCircle`] if the source waits for this region in its turn.
     pub(super) fn must_wait_for_source(
         &mut self,
         delegate: &mut Delegate<S, H::Tag>,
         mailbox: &Arc<Mailbox<S, H::Tag>>,
         entry: &Entry<S, H::Tag>,
-    ) -> bool {
-        let Work::Admin(request) = &entry.work else { return false };
+    ) -> Result<bool, ApplyError> {
+        let Work::Admin(request) = &entry.work else { return Ok(false) };
         let AdminRequest { header, command } = &**request;
-        let AdminCommand::CommitMerge(merge) = command else { return false };
+        let AdminCommand::CommitMerge(merge) = command else { return Ok(false) };
         if delegate.waits_for.take().is_some() {
-            return false; // it was asked, and that is over
+            return Ok(false); // it was asked, and that is over
         }
         let lacks_entries = match self.flush.batch().plan(delegate.region, entry.position, header, command) {
             Ok(_) => false,
             Err(ApplyError::Waits(_)) => true,
-            Err(_) => return false, // nothing to wait for: the command will be refused
+            Err(_) => return Ok(false), // nothing to wait for: the command will be refused
         };
-        let Some(source) = self.shared.router.mailbox(merge.source.id()) else { return false };
-        let caught_up = Arc::new(CaughtUp::default());
-        delegate.waits_for = Some(caught_up.clone());
+        let Some(source) = self.shared.router.mailbox(merge.source.id()) else { return Ok(false) };
+        let wait = self.shared.waits.begin(delegate.region, source.region());
+        let wait = wait.ok_or(ApplyError::MergeCircle { region: delegate.region, partner: source.region() })?;
+        let caught_up = wait.caught_up();
+        delegate.waits_for = Some(wait);
         // A source that leaves in between drops the order, and that wakes the target.
         let _ = source.order(Order::CatchUp(CatchUp { commit: merge.commit, target: mailbox.clone(), caught_up }));
         if lacks_entries {
             self.ask_host(delegate, merge);
         }
-        true
+        Ok(true)
     }
 
     fn ask_host(&self, delegate: &Delegate<S, H::Tag>, merge: &CommitMerge) {

@@ -14,6 +14,7 @@ use super::mailbox::{Turn, this_thread_is_a_worker};
 use super::round::{Kept, Round};
 use super::router::Router;
 use super::settings::{ApplySettings, SyncPolicy};
+use super::waits::Waits;
 use crate::storage::{Durability, Storage};
 use crate::store::Store;
 
@@ -77,6 +78,7 @@ pub(super) struct Shared<S: Storage, H: ApplyHost<S>> {
     pub(super) host: H,
     pub(super) settings: ApplySettings,
     pub(super) router: Router<S, H::Tag>,
+    pub(super) waits: Waits,
     /// Written once, at shutdown, before each worker is sent a `Stop`; read by workers before they receive. Relaxed: who has
     /// received a `Stop` sees it by the channel, and for everybody else it may come a round later.
     stopping: AtomicBool,
@@ -98,7 +100,8 @@ impl<S: Storage, H: ApplyHost<S>> ApplyPool<S, H> {
         for region in store.meta().snapshot().regions() {
             router.add(region.id());
         }
-        let shared = Arc::new(Shared { store, host, settings, router, stopping: AtomicBool::new(false) });
+        let (waits, stopping) = (Waits::default(), AtomicBool::new(false));
+        let shared = Arc::new(Shared { store, host, settings, router, waits, stopping });
         let mut pool = Self { shared, ready, turns, workers: Vec::new() };
         for number in 0..settings.workers {
             let (shared, turns) = (pool.shared.clone(), pool.turns.clone());

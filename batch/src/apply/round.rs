@@ -54,6 +54,9 @@ impl<'s, 'k, S: Storage, H: ApplyHost<S>> Round<'s, 'k, S, H> {
             }
         }
         self.flush.commit(&mut self.kept.answers);
+        if self.flush.is_refused() {
+            self.kept.owned.iter_mut().for_each(|owned| owned.leaves = true);
+        }
     }
 
     fn serve(&mut self, mailbox: Arc<Mailbox<S, H::Tag>>) {

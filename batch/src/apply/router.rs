@@ -1,6 +1,6 @@
 //! [`Router`]: from a region to its mailbox.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -11,6 +11,7 @@ use regionmeta::RegionId;
 
 use super::entry::Entry;
 use super::mailbox::{Closed, Mailbox, Order, SendError, Turn};
+use crate::region_map::RegionMap;
 use crate::storage::Storage;
 
 /// Finds the mailbox of a region. Regions come with the store and with splits, and go with merges and tombstones, all by
@@ -22,7 +23,7 @@ pub struct Router<S: Storage, T> {
 }
 
 struct Shared<S: Storage, T> {
-    mailboxes: ShardedLock<HashMap<RegionId, Arc<Mailbox<S, T>>>>,
+    mailboxes: ShardedLock<RegionMap<Arc<Mailbox<S, T>>>>,
     capacity: usize,
     ready: Sender<Turn<S, T>>,
 }

@@ -27,8 +27,8 @@ enum Step<S: Storage, T> {
     Done,
     /// It was the region's last entry here.
     Last,
-    /// It is to be tried again in another turn.
-    Later(Entry<S, T>, Next),
+    /// It waits for another region, or for another batch, which wakes this one.
+    Later(Entry<S, T>),
 }
 
 impl<'r, 's, S: Storage, H: ApplyHost<S>> Applier<'r, 's, S, H> {
@@ -60,9 +60,9 @@ impl<'r, 's, S: Storage, H: ApplyHost<S>> Applier<'r, 's, S, H> {
                     owned.leaves = true;
                     return;
                 }
-                Step::Later(entry, next) => {
+                Step::Later(entry) => {
                     delegate.held = Some(entry);
-                    owned.next = next;
+                    owned.next = Next::Park;
                     return;
                 }
             }
@@ -101,17 +101,24 @@ impl<'r, 's, S: Storage, H: ApplyHost<S>> Applier<'r, 's, S, H> {
         if entry.flush_first || must_see_the_storage(&entry.work) {
             self.flush.commit(self.answers);
         }
-        if self.must_wait_for_source(delegate, mailbox, &entry) {
-            return Step::Later(entry, Next::Park);
-        }
-        match self.apply(delegate.region, &entry) {
+        let applied = match self.must_wait_for_source(delegate, mailbox, &entry) {
+            Ok(true) => return Step::Later(entry),
+            Ok(false) => self.apply(delegate.region, &entry),
+            Err(circle) => Err(circle),
+        };
+        let applied = match applied {
             Err(ApplyError::CommitFirst { .. }) => {
                 self.flush.commit(self.answers);
-                let again = self.apply(delegate.region, &entry);
-                self.settle(delegate, entry, again)
+                self.apply(delegate.region, &entry)
             }
-            applied => self.settle(delegate, entry, applied),
+            applied => applied,
+        };
+        if let Err(ApplyError::Busy { region }) = applied {
+            let mailbox = mailbox.clone();
+            self.shared.store.progress().when_free(region, move || mailbox.wake());
+            return Step::Later(entry);
         }
+        self.settle(delegate, entry, applied)
     }
 
     fn apply(&mut self, region: RegionId, entry: &Entry<S, H::Tag>) -> Result<ExecResult, ApplyError> {
@@ -119,7 +126,9 @@ impl<'r, 's, S: Storage, H: ApplyHost<S>> Applier<'r, 's, S, H> {
         let batch = self.flush.batch();
         match &entry.work {
             Work::Nothing => batch.advance(region, entry.position).map(|_| ExecResult::Written),
-            Work::Write(epoch) => batch.write(region, entry.position, *epoch).map(|_| ExecResult::Written),
+            Work::Write { epoch, is_flashback } => {
+                batch.check_and_write(region, entry.position, *epoch, *is_flashback).map(|_| ExecResult::Written)
+            }
             Work::Admin(request) => {
                 let AdminRequest { header, command } = &**request;
                 let outcome = batch.execute(region, entry.position, header, command)?;
@@ -142,7 +151,6 @@ impl<'r, 's, S: Storage, H: ApplyHost<S>> Applier<'r, 's, S, H> {
     ) -> Step<S, H::Tag> {
         match applied {
             Ok(result) => self.applied(delegate, entry, result),
-            Err(ApplyError::Busy { .. }) => Step::Later(entry, Next::Again),
             Err(ApplyError::Storage(error)) => {
                 self.fail(&error);
                 self.answer(delegate, entry, Ok(ExecResult::Written)); // the poison overrides it
@@ -152,8 +160,7 @@ impl<'r, 's, S: Storage, H: ApplyHost<S>> Applier<'r, 's, S, H> {
                 if error.counts() {
                     self.flush.count_entry();
                 }
-                let leaves =
-                    matches!(error, ApplyError::Fatal(_) | ApplyError::Waits(_) | ApplyError::Unsupported { .. });
+                let leaves = error.ends_the_region();
                 let error = refusal(error, delegate.merged_at_version);
                 self.answer(delegate, entry, Err(error));
                 if leaves { Step::Last } else { Step::Done }
@@ -232,7 +239,7 @@ fn must_see_the_storage(work: &Work) -> bool {
         Work::Admin(request) => {
             matches!(request.command.kind(), AdminKind::ComputeHash | AdminKind::CommitMerge | AdminKind::RollbackMerge)
         }
-        Work::Nothing | Work::Write(_) => false,
+        Work::Nothing | Work::Write { .. } => false,
     }
 }
 

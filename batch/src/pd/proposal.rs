@@ -113,7 +113,8 @@ impl Proposal {
         convert(snapshot, current, own, response.epoch, operator).map(Some)
     }
 
-    /// A split of `region` at `keys`, with ids from PD. The keys were checked, or are the host's own.
+    /// A split of `region` at `keys`, with ids from PD. The keys were checked, or are the host's own. Each part counts as an
+    /// equal share of the region's size until it is measured.
     ///
     /// # Errors
     /// [`PdError`].

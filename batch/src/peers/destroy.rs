@@ -1,6 +1,7 @@
 //! The end of a peer that did not come from its log: obsolete, stale, or told so by another store (spec section 11).
 
 use regionmeta::layout::{apply_state_key, region_state_key};
+use regionmeta::mutant::{Mutant, planted};
 use regionmeta::{KeyRange, PeerId, PeerState, Region, RegionDraft, RegionEpoch, RegionError, RegionId};
 
 use super::{Effect, Peers};
@@ -130,7 +131,8 @@ impl<S: Storage> Peers<S> {
             Some(earlier) => RegionDraft { merge_state: None, ..earlier.to_draft() },
             None => RegionDraft::new(region, KeyRange::ALL, RegionEpoch::new(0, 0), vec![own]),
         };
-        let tombstone = RegionDraft { state: PeerState::Tombstone, destroyed_peer: Some(peer), ..draft }.build()?;
+        let destroyed_peer = Some(peer).filter(|_| !planted(Mutant::M9));
+        let tombstone = RegionDraft { state: PeerState::Tombstone, destroyed_peer, ..draft }.build()?;
         let mut batch = storage.batch();
         storage.delete(&mut batch, Family::Raft, &apply_state_key(region))?;
         records::put(storage, &mut batch, Family::Raft, &region_state_key(region), &tombstone)?;

@@ -52,13 +52,15 @@ impl<S: Storage> Peers<S> {
     }
 
     /// A peer's Raft group has a leader. If it is this store's own peer, the children of its splits that did not ask for votes
-    /// because it followed then are to do so now; if it is another, they have a leader's store to wait for.
+    /// because it followed then, and have found no leader since, are to do so now; if it is another, they have a leader's store
+    /// to wait for.
     #[must_use]
     pub fn on_leader(&self, region: RegionId, leader: PeerId) -> Vec<Effect> {
         let own = self.own_peer(&self.store().meta().snapshot(), region);
         let mut state = self.lock();
         state.leaderless.forget(region);
-        let children = state.quiet_children.remove(&region).unwrap_or_default();
+        state.quiet_children.forget(region);
+        let children = state.quiet_children.take(region);
         drop(state);
         match own == Some(leader) {
             true => children.into_iter().map(|region| Effect::Campaign { region }).collect(),
@@ -104,7 +106,7 @@ impl<S: Storage> Peers<S> {
             let first_message = state.first_messages.take(region.id(), peer);
             effects.push(Effect::Create { region: region.clone(), peer, replaces, campaign: leads, first_message });
             if !leads {
-                state.quiet_children.entry(derived).or_default().push(region.id());
+                state.quiet_children.add(derived, region.id());
             }
         }
         drop(state);

@@ -7,13 +7,14 @@ use std::thread::{Scope, ScopedJoinHandle};
 use crossbeam::channel::{Receiver, Sender, bounded};
 use regionmeta::layout::{
     APPLY_STATE_SUFFIX, RAFT_LOG_KEY_BYTES, REGION_META_RANGE, REGION_RAFT_RANGE, REGION_STATE_SUFFIX,
-    SNAPSHOT_RAFT_STATE_SUFFIX, decode_region_meta_key, decode_region_raft_key,
+    SNAPSHOT_RAFT_STATE_SUFFIX, decode_raft_log_key, decode_region_meta_key, decode_region_raft_key,
 };
-use regionmeta::{ApplyState, KeyRange, RaftState, Region, RegionId};
+use regionmeta::{ApplyState, KeyRange, LogIndex, RaftState, Region, RegionId};
 
 use super::{RecoveryError, region_state_at};
 use crate::raft_engine::RaftEngine;
-use crate::records;
+use crate::records::{self, ReadError};
+use crate::region_map::RegionMap;
 use crate::storage::{Family, Storage};
 
 /// Bytes of records that travel to a decoder at once: large enough that the hand-over costs nothing.
@@ -29,10 +30,12 @@ const DECODERS_MAX: usize = 64;
 pub(super) struct Found {
     /// In ascending id order.
     pub(super) regions: Vec<Region>,
-    pub(super) apply_states: HashMap<RegionId, ApplyState>,
+    pub(super) apply_states: RegionMap<ApplyState>,
     pub(super) snapshot_raft_states: HashMap<RegionId, RaftState>,
     /// From the Raft engine.
     pub(super) raft_states: HashMap<RegionId, RaftState>,
+    /// The first entry of each log, of those that there are.
+    pub(super) first_indexes: HashMap<RegionId, LogIndex>,
     pub(super) region_state_bytes: u64,
 }
 
@@ -68,11 +71,13 @@ pub(super) fn scan(storage: &impl Storage, raft: &dyn RaftEngine, threads: usize
     std::thread::scope(|scope| {
         // The few small records of each region are decoded where they are read, beside the scan of the large ones.
         let raft_records = spawn(scope, || scan_raft_range(storage))?;
-        let raft_states = spawn(scope, || raft.raft_states())?;
+        let raft_states = spawn(scope, || Ok((raft.raft_states()?, raft.first_indexes()?)))?;
         let regions = scan_regions(scope, storage, threads.clamp(1, DECODERS_MAX));
         let (raft_records, raft_states) = (join(raft_records), join(raft_states));
         let mut found = raft_records?;
-        found.raft_states = raft_states?;
+        let first_indexes;
+        (found.raft_states, first_indexes) = raft_states.map_err(|error: ReadError| RecoveryError::from(error))?;
+        found.first_indexes.extend(first_indexes);
         (found.regions, found.region_state_bytes) = regions?;
         Ok(found)
     })
@@ -183,7 +188,11 @@ impl Found {
     fn take_raft_record(&mut self, key: &[u8], value: &[u8]) -> Result<(), RecoveryError> {
         let family = Family::Raft;
         if key.len() == RAFT_LOG_KEY_BYTES {
-            return Ok(()); // of a host that keeps its log here
+            // Of a host that keeps its log here. A key that is none is the host's to judge.
+            if let Ok((id, index)) = decode_raft_log_key(key) {
+                self.first_indexes.entry(id).or_insert(index);
+            }
+            return Ok(());
         }
         let (id, suffix) = decode_region_raft_key(key).map_err(|cause| RecoveryError::UnknownKey {
             family,

@@ -1,5 +1,6 @@
 //! [`RocksStorage`]: metadata in RocksDB. With its folder, the only place that names `rocksdb`.
 
+mod logs;
 mod options;
 
 use std::fmt;
@@ -29,14 +30,14 @@ impl RocksStorage {
     /// as it is.
     ///
     /// # Errors
-    /// [`StorageError`]: no directory, no RocksDB in it, no rights, in use, an unsafe option, or RocksDB's own refusal.
+    /// [`StorageError`]: no directory, no RocksDB in it, no rights, in use, damaged logs, an unsafe option, or
+    /// RocksDB's own refusal.
     pub fn open(path: &Path, durability: Durability) -> Result<Self, StorageError> {
         owner::check_directory(path)?;
-        if !path.join(ROCKSDB_MARKER).exists() {
+        if !is_database(path) {
             return Err(StorageError::NoStore { path: path.to_owned() });
         }
-        check_ours(path, false)?;
-        Self::open_owned(path, &options::safe(durability))
+        Self::open_owned(path, durability, false)
     }
 
     /// Opens the store in a directory, and creates both if they are not there. The directory is created for this user only;
@@ -47,24 +48,36 @@ impl RocksStorage {
     pub fn create(path: &Path, durability: Durability) -> Result<Self, StorageError> {
         owner::create_directory(path)?;
         owner::check_directory(path)?;
-        if path.join(ROCKSDB_MARKER).exists() {
-            check_ours(path, true)?;
-        }
-        let mut options = options::safe(durability);
-        options.create_if_missing(true);
-        options.create_missing_column_families(true);
-        Self::open_owned(path, &options)
+        Self::open_owned(path, durability, true)
     }
 
-    fn open_owned(path: &Path, options: &Options) -> Result<Self, StorageError> {
+    fn open_owned(path: &Path, durability: Durability, creating: bool) -> Result<Self, StorageError> {
+        // Another program's directory does not even get a lock file.
+        let is_known = owner::was_owned(path);
+        if !is_known && is_database(path) {
+            check_ours(path, creating)?;
+        }
         let owner = Owner::of(path)?;
-        let families = Family::ALL.map(|family| ColumnFamilyDescriptor::new(family.name(), options::family()));
-        let db = DB::open_cf_descriptors(options, path, families).map_err(|error| backend("open", path, &error))?;
+        logs::check(path, durability)?;
+        if is_known && is_database(path) {
+            check_ours(path, creating)?;
+        }
+        let mut options = options::safe(durability);
+        options.create_if_missing(creating);
+        options.create_missing_column_families(creating);
+        if is_database(path) && logs::none(path)? {
+            // Logs that are verified must have a first one, which opening makes.
+            drop(open_families(path, &options)?);
+        }
+        let db = open_families(path, &options::with_chained_logs(options)?)?;
         Self::checked(Arc::new(db), owner)
     }
 
     /// Attaches to the host's own database, which must have a column family named `raft` beside `default`. The host goes on
     /// using the database; metadata and host data can share one batch.
+    ///
+    /// Whoever opened the database has read its logs: what [`open`](Self::open) refuses of their damage, and the option
+    /// `track_and_verify_wals`, are the host's to see to (docs/reliability.md).
     ///
     /// # Errors
     /// [`StorageError::MissingFamily`], [`StorageError::UnsafeOption`] naming the option, or [`StorageError::InUse`] if
@@ -90,6 +103,15 @@ impl RocksStorage {
     pub fn db(&self) -> &Arc<DB> {
         &self.db
     }
+}
+
+fn is_database(path: &Path) -> bool {
+    path.join(ROCKSDB_MARKER).exists()
+}
+
+fn open_families(path: &Path, options: &Options) -> Result<DB, StorageError> {
+    let families = Family::ALL.map(|family| ColumnFamilyDescriptor::new(family.name(), options::family(family)));
+    DB::open_cf_descriptors(options, path, families).map_err(|error| backend("open", path, &error))
 }
 
 /// Refuses another program's database before anything in it is changed: opening it with a family of ours would make it

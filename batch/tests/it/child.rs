@@ -24,8 +24,16 @@ fn child() {
     match role.as_str() {
         "hold" => crate::directory::child_holds(directory),
         "try" => crate::directory::child_tries(directory),
+        "large batches" => crate::memory::child_writes_large_batches(directory),
+        "disk full" => crate::disk_full::child_fills(directory),
         "commit synced" => crate::kill::child_commits(directory, true),
         "commit buffered" => crate::kill::child_commits(directory, false),
+        #[cfg(target_os = "linux")]
+        "power synced" => crate::power::child_writes(directory, true),
+        #[cfg(target_os = "linux")]
+        "power buffered" => crate::power::child_writes(directory, false),
+        "change" => crate::bounds::child_changes(directory),
+        "recover" => crate::recovery_crash::child_recovers(directory),
         other => panic!("no such role: {other}"),
     }
 }
@@ -83,6 +91,14 @@ impl Running {
 }
 
 impl Running {
+    /// Waits for its end. True if it was killed, false if it came to its end.
+    pub(crate) fn was_killed(mut self) -> bool {
+        while self.heard().is_some() {}
+        let status = self.child.wait().unwrap();
+        assert!(status.success() || status.signal() == Some(9), "the child failed: {status}");
+        !status.success()
+    }
+
     /// SIGKILL after a while, wherever the child then is; returns everything that it said.
     pub(crate) fn kill_after(&mut self, delay: Duration) -> Vec<String> {
         let pid = Pid::from_child(&self.child);

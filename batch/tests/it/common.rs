@@ -1,7 +1,8 @@
 //! What the tests share: disks that survive a restart, descriptors, commands, dumps.
 
+use std::fs;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use regionmeta::layout::{STORE_IDENT_KEY, region_state_key};
@@ -198,4 +199,20 @@ pub(crate) fn seeded(test: &str) -> (u64, fastrand::Rng) {
 /// A number from the environment, for longer runs than the everyday one.
 pub(crate) fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
+}
+
+/// A directory for states of which there are many: in memory, where the system has such a place.
+pub(crate) fn scratch() -> TempDir {
+    let in_memory = Path::new("/dev/shm");
+    let made = if in_memory.is_dir() { TempDir::new_in(in_memory) } else { TempDir::new() };
+    made.unwrap()
+}
+
+/// Copies the files of a directory into a new one.
+pub(crate) fn copy_directory(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
 }

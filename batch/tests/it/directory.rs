@@ -131,30 +131,83 @@ fn a_directory_of_another_user_is_refused() {
 /// A user without rights; by custom nobody.
 const NOBODY: u32 = 65_534;
 
-/// What opening says, in a process that is not root: root may read and write everything.
+/// What opening says, in a process that is not root: root may read and write everything. A directory that cannot be written, one
+/// that cannot be read, one that cannot be entered, and one with no rights at all.
 #[test]
 fn a_directory_without_rights_is_refused() {
+    for mode in [0o500, 0o300, 0o600, 0o000] {
+        let root = TempDir::new().unwrap();
+        let path = root.path().join("store");
+        fs::create_dir(&path).unwrap();
+        let mut command = child::command("try", &path);
+        if is_root() {
+            for owned in [root.path(), &path] {
+                std::os::unix::fs::chown(owned, Some(NOBODY), Some(NOBODY)).unwrap();
+            }
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        let before = is_root().then(|| listing(root.path()));
+        let heard = match Running::from_command(command) {
+            Ok(mut child) => child.heard().unwrap(),
+            Err(error) => {
+                println!("SKIPPED: user {NOBODY} cannot run this binary: {error}");
+                return;
+            }
+        };
+        assert!(heard.contains("cannot read and write the directory: Permission denied"), "{mode:o}: {heard}");
+        // Without root's rights the test cannot look into the directory before it gives the rights back.
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
+        assert_eq!(listing(&path), []);
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        before.inspect(|before| assert_eq!(&listing(root.path()), before));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
+    }
+}
+
+/// Root may write where the bits say that nobody may: there is nothing to refuse, and the test says so.
+#[test]
+fn root_is_not_kept_out_by_the_bits_of_a_directory() {
+    if !is_root() {
+        println!("SKIPPED: this process is not root");
+        return;
+    }
     let root = TempDir::new().unwrap();
     let path = root.path().join("store");
     fs::create_dir(&path).unwrap();
-    let mut command = child::command("try", &path);
-    if is_root() {
-        for owned in [root.path(), &path] {
-            std::os::unix::fs::chown(owned, Some(NOBODY), Some(NOBODY)).unwrap();
-        }
-        command.uid(NOBODY).gid(NOBODY);
-    }
     fs::set_permissions(&path, fs::Permissions::from_mode(0o500)).unwrap();
-    let before = listing(root.path());
-    let heard = match Running::from_command(command) {
-        Ok(mut child) => child.heard().unwrap(),
-        Err(error) => {
-            println!("SKIPPED: user {NOBODY} cannot run this binary: {error}");
-            return;
-        }
-    };
-    assert!(heard.contains("cannot read and write the directory: Permission denied"), "{heard}");
-    assert_eq!(listing(root.path()), before);
+    println!("SKIPPED as root: a refusal of a read-only directory; what root opens has to work instead");
+    bootstrap(&path).unwrap().close().unwrap();
+    builder().open(&path).unwrap();
+}
+
+/// A link in the place of the lock would have its target opened, or made, for writing.
+#[test]
+fn a_lock_that_is_a_symbolic_link_is_refused() {
+    let root = TempDir::new().unwrap();
+    let path = root.path().join("store");
+    bootstrap(&path).unwrap().close().unwrap();
+    let (lock, elsewhere) = (path.join("REGIONMETA_LOCK"), root.path().join("elsewhere"));
+    fs::remove_file(&lock).unwrap();
+    symlink(&elsewhere, &lock).unwrap();
+    assert_refused(root.path(), &path, |error| matches!(error, StorageError::Io { action: "open the lock file", .. }));
+    fs::write(&elsewhere, "precious").unwrap();
+    assert_refused(root.path(), &path, |error| matches!(error, StorageError::Io { action: "open the lock file", .. }));
+    assert_eq!(fs::read(&elsewhere).unwrap(), b"precious");
+}
+
+/// A lock is held by who has the file open, not by the file: what a killed process or an old version left locks nobody out.
+#[test]
+fn a_stale_lock_file_locks_nobody_out() {
+    let root = TempDir::new().unwrap();
+    let path = root.path().join("store");
+    bootstrap(&path).unwrap().close().unwrap();
+    for lock in ["REGIONMETA_LOCK", "LOCK"] {
+        fs::write(path.join(lock), "12345\n").unwrap();
+    }
+    let store = builder().open(&path).unwrap();
+    assert!(is_in_use(builder().open(&path)));
+    drop(store);
 }
 
 pub(crate) fn child_tries(path: &Path) {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use regionmeta::layout::{apply_state_key, region_state_key};
 use regionmeta::{
-    AdminCommand, AdminHeader, AdminRequest, ApplyState, CommitMerge, PeerState, PrepareMerge, Region, RegionEpoch,
-    RegionId, RollbackMerge,
+    AdminCommand, AdminHeader, AdminRequest, ApplyState, CommitMerge, MergeState, PeerState, PrepareMerge, Region,
+    RegionDraft, RegionEpoch, RegionId, RollbackMerge,
 };
 use regionmeta_batch::Store;
 use regionmeta_batch::apply::{Answer, AnswerError, ApplyError, ApplyHost, ApplyPool, ApplySettings, Data, Entry};
@@ -14,7 +14,7 @@ use regionmeta_batch::pd::EmbeddedPd;
 use regionmeta_batch::records;
 use regionmeta_batch::storage::{Family, Storage};
 
-use crate::common::{CLUSTER, Disk, add_learner, at, builder, learner, on_each_storage, remove, split, voter};
+use crate::common::{CLUSTER, Disk, add_learner, at, builder, dump, learner, on_each_storage, remove, split, voter};
 use crate::pool::WATCHDOG;
 
 on_each_storage!(
@@ -28,6 +28,8 @@ on_each_storage!(
     a_waiting_target_can_be_stopped,
     a_source_that_leaves_ends_the_wait,
     a_target_is_not_destroyed_in_the_batch_of_its_merge,
+    merges_that_wait_for_each_other_end_where_they_were,
+    who_waits_for_a_circle_ends_as_well,
 );
 
 /// `["", h)`, `[h, p)` and `[p, "")`, each with one peer, on store 1.
@@ -393,4 +395,63 @@ fn a_target_is_not_destroyed_in_the_batch_of_its_merge(disk: &impl Disk) {
     batch.apply(MIDDLE, at(index + 1), merged, &remove(own)).unwrap();
     batch.commit().unwrap();
     assert_eq!(store.meta().snapshot().len(), 1);
+}
+
+/// The region as a PrepareMerge that never was would leave it.
+fn as_if_prepared(region: &Region, target: &Region, commit: u64) -> Region {
+    let merge = MergeState { min_index: commit.into(), commit: commit.into(), target: target.as_ref() };
+    let epoch = region.epoch().with_conf_ver_moved(1).unwrap().with_version_moved(1).unwrap();
+    RegionDraft { state: PeerState::Merging, merge_state: Some(merge), epoch, ..region.to_draft() }.build().unwrap()
+}
+
+/// Sends each of these regions the CommitMerge of the next one, the last one that of the first; each has its PrepareMerge
+/// behind it in the log. The entries of all end unapplied, whoever was told first, and nothing was written.
+#[track_caller]
+fn assert_circle_ends(merging: &Merging<impl Storage>, circle: &[(RegionId, RegionId)]) {
+    let (before, sequence) = (dump(merging.store.storage()), merging.store.meta().sequence());
+    for (target, source) in circle {
+        let source = as_if_prepared(&merging.region(*source), &merging.region(*target), 9);
+        merging.commit(*target, &source);
+    }
+    let (mut answered, mut stopped, mut circles) = (0, 0, 0);
+    while stopped < circle.len() {
+        match merging.event() {
+            Event::CatchUp { .. } => {}
+            Event::Answered(_, _, Err(AnswerError::NotApplied(error))) => {
+                answered += 1;
+                circles += usize::from(matches!(error, ApplyError::MergeCircle { .. }));
+                assert!(matches!(error, ApplyError::MergeCircle { .. } | ApplyError::Waits(_)), "{error}");
+                assert!(!error.counts());
+            }
+            Event::Stopped(_) => stopped += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!((answered, circles), (circle.len(), 1));
+    assert_eq!((dump(merging.store.storage()), merging.store.meta().sequence()), (before, sequence));
+}
+
+/// cockroach#46639. No correct log holds this, so every replica is to end alike, and none is to hang.
+fn merges_that_wait_for_each_other_end_where_they_were(disk: &impl Disk) {
+    let merging = Merging::bootstrapped(disk.storage());
+    for circle in [[(MIDDLE, RIGHT), (RIGHT, MIDDLE)], [(RIGHT, MIDDLE), (MIDDLE, RIGHT)]] {
+        assert_circle_ends(&merging, &circle);
+        for (target, _) in circle {
+            assert!(merging.pool.router().add(target), "it has left");
+        }
+        merging.write_and_expect(LEFT);
+    }
+    // What was left in the circle's place goes on.
+    merging.write_and_expect(RIGHT);
+    let source = merging.prepare(RIGHT, MIDDLE);
+    let index = merging.next(MIDDLE);
+    merging.commit(MIDDLE, &source);
+    merging.expect_applied(MIDDLE, index);
+}
+
+/// One waits for a circle without being part of it.
+fn who_waits_for_a_circle_ends_as_well(disk: &impl Disk) {
+    let merging = Merging::bootstrapped(disk.storage());
+    assert_circle_ends(&merging, &[(LEFT, MIDDLE), (MIDDLE, RIGHT), (RIGHT, MIDDLE)]);
+    assert_eq!(merging.store.meta().snapshot().validate(), []);
 }

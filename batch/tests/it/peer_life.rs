@@ -162,7 +162,6 @@ fn a_split_makes_peers_and_shares_the_size(disk: &impl Disk) {
         first_message: None,
     };
     assert_eq!(effects, [created(&child, 11, false)]);
-    assert!(peers.on_leader(RegionId::new(10), 11.into()).is_empty());
     assert_eq!(peers.on_leader(FIRST, own(&peers, FIRST)), [Effect::Campaign { region: child.id() }]);
     assert!(peers.on_leader(FIRST, own(&peers, FIRST)).is_empty(), "told once");
     for region in [FIRST, child.id()] {
@@ -185,6 +184,11 @@ fn a_split_makes_peers_and_shares_the_size(disk: &impl Disk) {
     ready(&peers, FIRST, &split("b", 30, &[31]));
     assert!(peers.on_leader(FIRST, 999.into()).is_empty());
     assert!(peers.on_leader(FIRST, own(&peers, FIRST)).is_empty(), "they were forgotten");
+
+    // A child that has found a leader by itself needs no votes any more.
+    ready(&peers, FIRST, &split("a", 40, &[41]));
+    assert!(peers.on_leader(RegionId::new(40), 41.into()).is_empty());
+    assert!(peers.on_leader(FIRST, own(&peers, FIRST)).is_empty(), "it has a leader");
 }
 
 /// tikv#12470: stale Raft records of a peer that is gone.

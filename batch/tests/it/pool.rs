@@ -6,7 +6,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
-use regionmeta::{AdminCommand, AdminHeader, AdminRequest, LogPosition, Outcome, RegionEpoch, RegionId};
+use regionmeta::{
+    AdminCommand, AdminError, AdminHeader, AdminRequest, FinishFlashback, LogPosition, Outcome, PrepareFlashback,
+    RegionEpoch, RegionId,
+};
 use regionmeta_batch::Store;
 use regionmeta_batch::apply::{
     Answer, AnswerError, ApplyError, ApplyHost, ApplyPool, ApplySettings, ChannelHost, Committed, Data, Entry,
@@ -24,7 +27,9 @@ on_each_storage!(
     an_answer_comes_after_it_is_written_and_published,
     one_entry_writes_its_data_with_its_descriptor,
     a_refused_entry_drops_its_data_and_names_the_current_regions,
+    a_region_in_flashback_takes_nothing_else,
     duplicates_and_strangers_are_recognised,
+    a_region_that_another_batch_holds_waits_and_nobody_else_does,
     a_region_that_leaves_answers_what_is_left,
     five_changes_of_one_region_in_one_batch,
 );
@@ -182,6 +187,85 @@ fn a_refused_entry_drops_its_data_and_names_the_current_regions(disk: &impl Disk
     assert!(matches!(running.answer().result, Err(AnswerError::Refused(_))));
     assert_eq!(data(&running.store, "refused"), None);
     assert_eq!(running.store.apply_state(FIRST).applied_index.get(), 11, "a refused entry counts");
+}
+
+/// Spec section 7.2, for ordinary writes; all in one batch, whose view is ahead of what is published.
+fn a_region_in_flashback_takes_nothing_else(disk: &impl Disk) {
+    let running = Running::bootstrapped(disk.storage(), one_worker());
+    let data_of = |index: u64| Data::List(vec![put(&index.to_string(), "")]);
+    let plain = |index, version| Entry::write(at(index), epoch(1, version), data_of(index), index);
+    let flagged = |index, version| Entry::write_in_flashback(at(index), epoch(1, version), data_of(index), index);
+    let prepare = AdminCommand::PrepareFlashback(PrepareFlashback { start_ts: 9 });
+    let finish = AdminCommand::FinishFlashback(FinishFlashback);
+    let entries = [
+        flagged(6, 1),
+        plain(7, 1),
+        admin(FIRST, 8, epoch(1, 1), prepare, 8),
+        plain(9, 1),
+        flagged(10, 1),
+        plain(11, 2),
+        admin(FIRST, 12, epoch(1, 1), finish, 12),
+        flagged(13, 1),
+        plain(14, 1),
+    ];
+    running.pool.router().region(FIRST).unwrap().try_send_all(&mut VecDeque::from(entries)).unwrap();
+    let results: Vec<_> = (6..15).map(|_| running.answer().result).collect();
+    for (index, result) in (6..).zip(&results) {
+        let as_expected = match index {
+            6 | 13 => matches!(result, Err(AnswerError::Refused(AdminError::FlashbackNotPrepared { region: FIRST }))),
+            9 => {
+                matches!(
+                    result,
+                    Err(AnswerError::Refused(AdminError::FlashbackInProgress { region: FIRST, start_ts: 9 }))
+                )
+            }
+            11 => matches!(result, Err(AnswerError::EpochNotMatch { .. })), // the epoch is looked at first
+            _ => result.is_ok(),
+        };
+        assert!(as_expected, "{index}: {result:?}");
+        let is_written = matches!(index, 7 | 10 | 14);
+        assert_eq!(data(&running.store, &index.to_string()).is_some(), is_written, "the data of {index}");
+    }
+    assert_eq!(running.store.apply_state(FIRST).applied_index.get(), 14, "what is refused counts");
+    let store = running.shut_down();
+    let mut batch = store.begin();
+    let refused = batch.write_in_flashback(FIRST, at(15), epoch(1, 1)).unwrap_err();
+    assert!(matches!(refused, ApplyError::Refused(AdminError::FlashbackNotPrepared { .. })) && refused.counts());
+    assert_eq!(batch.write(FIRST, at(16), epoch(1, 1)).unwrap().id(), FIRST);
+}
+
+/// A thread beside the pool has a region in its batch, as a destruction or a snapshot has.
+fn a_region_that_another_batch_holds_waits_and_nobody_else_does(disk: &impl Disk) {
+    let running = Running::bootstrapped(disk.storage(), ApplySettings { workers: 2, ..ApplySettings::default() });
+    running.send(FIRST, admin(FIRST, 6, epoch(1, 1), split("m", 10, &[11]), 6));
+    running.expect_ok();
+    let mut other = running.store.begin();
+    other.advance(FIRST, at(7)).unwrap();
+    running.send(FIRST, write(7, epoch(1, 2), "mine"));
+    running.send(FIRST, write(8, epoch(1, 2), "next"));
+    for index in 6..56 {
+        running.send(CHILD, write(index, epoch(1, 2), "child"));
+        assert_eq!(running.answer().region, CHILD);
+    }
+    drop(other);
+    assert_eq!([running.answer().tag, running.answer().tag], [7, 8]);
+    // The other one may also have gone further.
+    let mut other = running.store.begin();
+    other.advance(FIRST, at(9)).unwrap();
+    running.send(FIRST, write(9, epoch(1, 2), "late"));
+    other.commit().unwrap();
+    let late = running.answer().result;
+    assert!(matches!(late, Err(AnswerError::NotApplied(ApplyError::AlreadyApplied { .. }))), "{late:?}");
+    // One that waits is stopped all the same.
+    let other = {
+        let mut other = running.store.begin();
+        other.advance(FIRST, at(10)).unwrap();
+        other
+    };
+    running.send(FIRST, write(10, epoch(1, 2), "never"));
+    assert!(running.pool.router().stop(FIRST));
+    assert!(matches!(running.answer().result, Err(AnswerError::Closed { region: FIRST })));
+    drop(other);
 }
 
 fn duplicates_and_strangers_are_recognised(disk: &impl Disk) {

@@ -349,7 +349,7 @@ fn orphans_and_holes_are_no_errors(disk: &impl Disk) {
 }
 
 /// One of everything that recovery repairs.
-fn seed_repairs(disk: &impl Disk) {
+pub(crate) fn seed_repairs(disk: &impl Disk) {
     seed(disk, |storage| {
         for id in [3, 4] {
             put_region(storage, &tombstone(id));

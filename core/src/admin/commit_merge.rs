@@ -5,6 +5,7 @@ use super::{AdminError, ApplyContext, Outcome};
 use crate::epoch::{EpochOverflow, RegionEpoch};
 use crate::ids::{LogIndex, Term};
 use crate::keys::KeyRange;
+use crate::mutant::{Mutant, planted};
 use crate::peer::PeerState;
 use crate::region::{MergeState, Region, RegionDraft};
 
@@ -79,7 +80,8 @@ fn check_source(target: &Region, merge: &CommitMerge, found: Option<&Region>) ->
 /// The version is above both, so that it wins against every descriptor of either range.
 fn merged(target: &Region, source: &Region) -> Result<Region, AdminError> {
     let RegionEpoch { conf_ver, version } = target.epoch();
-    let above = RegionEpoch { conf_ver, version: version.max(source.epoch().version) };
+    let of_source = if planted(Mutant::M4) { 0 } else { source.epoch().version };
+    let above = RegionEpoch { conf_ver, version: version.max(of_source) };
     let overflow = |cause: EpochOverflow| AdminError::EpochOverflow { region: target.id(), cause };
     let epoch = above.with_version_moved(1).map_err(overflow)?;
     let range = match target.range().touches(source.range()) {

@@ -30,9 +30,9 @@ pub enum AdminError {
     EpochNotMatch { kind: AdminKind, request: RegionEpoch, current: Region },
     #[error("missing epoch: the {kind:?} needs one to be held against {current}")]
     MissingEpoch { kind: AdminKind, current: Region },
-    #[error("region {region} is in flashback mode since {start_ts} and takes only commands of the flashback")]
+    #[error("region {region} is in flashback mode since {start_ts} and takes only what is part of the flashback")]
     FlashbackInProgress { region: RegionId, start_ts: u64 },
-    #[error("region {region} is not in flashback mode and takes no command of a flashback")]
+    #[error("region {region} is not in flashback mode and takes nothing that is part of a flashback")]
     FlashbackNotPrepared { region: RegionId },
     #[error("region {region} is {state:?}: it takes no {kind:?} in that state")]
     WrongState { region: RegionId, state: PeerState, kind: AdminKind },

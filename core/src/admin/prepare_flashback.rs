@@ -1,4 +1,4 @@
-//! PrepareFlashback: from now on the region takes only commands of the flashback (spec section 5.9). The epoch stays, so the
+//! PrepareFlashback: from now on the region takes only what is part of the flashback (spec section 5.9). The epoch stays, so the
 //! epoch does not identify a descriptor.
 
 use super::{AdminError, Outcome};

@@ -3,6 +3,7 @@
 use super::{AdminError, Outcome};
 use crate::ids::LogIndex;
 use crate::meta::Reason;
+use crate::mutant::{Mutant, planted};
 use crate::peer::PeerState;
 use crate::region::{Region, RegionDraft};
 
@@ -35,7 +36,7 @@ impl RollbackMerge {
         let merge = source.merge_state().filter(|_| source.state() == PeerState::Merging)?;
         let seen = match target {
             TargetSeen::Here(target) | TargetSeen::Gone(target) => target,
-            TargetSeen::Unknown => return None,
+            TargetSeen::Unknown => return planted(Mutant::M23).then_some(Self { commit: merge.commit }),
         };
         let has_moved = seen.id() == merge.target.id() && merge.target.epoch().is_behind_any(seen.epoch());
         has_moved.then_some(Self { commit: merge.commit })

@@ -1,5 +1,6 @@
 //! The header around every stored value.
 
+use crate::mutant::{Mutant, planted};
 use crate::region::RegionError;
 
 /// The format version that this library writes. It reads this one and every older one.
@@ -108,6 +109,7 @@ pub(crate) fn open<'a>(kind: RecordKind, key: &[u8], value: &'a [u8]) -> Result<
 }
 
 fn checksum(key: &[u8], header: &[u8], payload: &[u8]) -> u32 {
+    let key = if planted(Mutant::M17) { &[] } else { key };
     crc32c::crc32c_append(crc32c::crc32c_append(crc32c::crc32c(key), header), payload)
 }
 

@@ -2,6 +2,7 @@
 
 use crate::ids::RegionId;
 use crate::index::{Entry, Index};
+use crate::mutant::{Mutant, planted};
 use crate::peer::{Peer, PeerClass};
 use crate::region::{Region, RegionError};
 
@@ -101,6 +102,7 @@ pub(super) fn change(
     later: &Snapshot,
     may_leave_hole: impl Fn(RegionId) -> bool,
 ) -> Vec<Violation> {
+    let later = if planted(Mutant::M27) { earlier } else { later };
     let step = |before: &Region| step_back(before, later).or_else(|| hole(before, later, &may_leave_hole));
     earlier.regions().filter_map(step).collect()
 }

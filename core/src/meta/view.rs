@@ -3,6 +3,7 @@
 use super::ReadHandle;
 use crate::ids::{PeerId, RegionId, Sequence};
 use crate::index::Entry;
+use crate::mutant::{Mutant, planted};
 use crate::region::Region;
 
 /// What a view followed is no longer there, and never will be again (I12): the region was merged or destroyed, or its id
@@ -95,7 +96,8 @@ impl View {
     #[must_use]
     #[inline]
     pub fn is_current(&self) -> bool {
-        self.held.as_ref().is_some_and(|held| held.seen_at == self.handle.sequence())
+        let is_seen = |held: &Held| held.seen_at == self.handle.sequence() || planted(Mutant::M22);
+        self.held.as_ref().is_some_and(is_seen)
     }
 
     /// The region as it is now. One atomic load if nothing was published since the last call, otherwise also a lookup by
@@ -124,9 +126,13 @@ impl View {
         let snapshot = self.handle.snapshot();
         let entry = snapshot.get(self.id).filter(|entry| self.is_same_incarnation(&held.region, entry.region()));
         self.held = entry.map(|entry| Held::new(entry, snapshot.sequence()));
+        if planted(Mutant::M26) {
+            std::mem::forget(snapshot);
+        }
     }
 
     fn is_same_incarnation(&self, before: &Region, now: &Region) -> bool {
-        self.handle.own_peer(now) == self.peer && !now.epoch().is_behind_any(before.epoch())
+        let is_same = self.handle.own_peer(now) == self.peer && !now.epoch().is_behind_any(before.epoch());
+        is_same || planted(Mutant::M28)
     }
 }

@@ -6,7 +6,7 @@ use regionmeta::{
     KeyRange, Peer, PrepareMerge, RegionDraft, RegionEpoch, RegionError, SplitRequest,
 };
 
-use crate::admin::World;
+use crate::admin_world::World;
 use crate::{alloc, seed};
 
 /// What an error may allocate for its text, whatever the input.

@@ -14,6 +14,7 @@ mod addresses;
 mod admin;
 mod admin_bytes;
 mod admin_oracle;
+mod admin_world;
 mod alloc;
 mod churn;
 mod codec;

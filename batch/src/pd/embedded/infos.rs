@@ -3,8 +3,6 @@
 //! A descriptor in here is the very allocation that the map holds. An entry is written after the map and removed after it, so
 //! for a moment it may belong to a descriptor that is no longer there; a heartbeat that meets it then came before the change.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crossbeam::utils::CachePadded;
@@ -13,6 +11,7 @@ use regionmeta::{KeyRange, Peer, Region, RegionEpoch, RegionId, Term};
 use super::super::heartbeat::{DownPeer, Flow, Interval, RegionHeartbeat, ReplicationStatus, mix};
 use super::super::info::RegionInfo;
 use super::{Accepted, HeartbeatError};
+use crate::region_map::RegionMap;
 
 /// Locks, so that few heartbeats meet at one.
 const SHARDS: u64 = 256;
@@ -54,7 +53,7 @@ pub struct RegionLoad {
     pub interval: Interval,
 }
 
-type Shard = HashMap<RegionId, Info, BuildHasherDefault<IdHasher>>;
+type Shard = RegionMap<Info>;
 
 #[derive(Debug)]
 pub(super) struct Infos {
@@ -67,7 +66,7 @@ impl Infos {
     }
 
     fn shard(&self, id: RegionId) -> Option<MutexGuard<'_, Shard>> {
-        let at = (mix(id.get()) >> 32) % SHARDS; // neither the bits that choose a bucket nor those that tag it
+        let at = (mix(id.get()) >> 32) % SHARDS;
         let shard = self.shards.get(at as usize)?;
         Some(shard.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -198,25 +197,5 @@ fn plausible(flow: Flow) -> Flow {
         written_keys: plausible(flow.written_keys),
         read_bytes: plausible(flow.read_bytes),
         read_keys: plausible(flow.read_keys),
-    }
-}
-
-/// Region ids come from PD's own counter, so nobody can choose them to collide.
-#[derive(Default)]
-pub(super) struct IdHasher(u64);
-
-impl Hasher for IdHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.write_u64(self.0 ^ u64::from(byte));
-        }
-    }
-
-    fn write_u64(&mut self, id: u64) {
-        self.0 = mix(id);
     }
 }
