@@ -4,8 +4,12 @@
 
 #[path = "../examples/attach.rs"]
 mod attach;
+#[allow(dead_code, reason = "its own way in reads the arguments of a program")]
 #[path = "../examples/multi_raft/main.rs"]
 mod multi_raft;
+#[cfg(feature = "pd-grpc")]
+#[path = "examples/multi_raft_pd.rs"]
+mod multi_raft_pd;
 #[path = "../examples/quickstart.rs"]
 mod quickstart;
 
@@ -16,7 +20,7 @@ fn attach_runs() {
 
 #[test]
 fn multi_raft_runs() {
-    multi_raft::main().unwrap();
+    multi_raft::run([]).unwrap();
 }
 
 #[test]

@@ -4,18 +4,32 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crossbeam::channel::{self, Receiver, Sender};
 use regionmeta::{AdminCommand, AdminHeader, AdminRequest, LogIndex, Region, RegionEpoch, RegionId, StoreId};
-use regionmeta_batch::pd::{EmbeddedPd, PdClient};
+use regionmeta_batch::pd::{EmbeddedPd, HeartbeatDriver, OperatorHost, PdClient, Proposal, SystemClock};
 use tempfile::TempDir;
 
-use super::host::Host;
+use super::errand::Errand;
+use super::host::{self, Host};
 use super::wire::{Letter, Mail};
-use super::{CLUSTER, Done, data};
+use super::{CLUSTER, Done, builder, data};
 
 /// Far more than anything takes; who waits for so long waits for ever.
 const ROUNDS_MAX: usize = 500;
+
+/// How much time a tick is to peers without a leader. Servers have shorter ones, and longer stories.
+const TICK: Duration = Duration::from_secs(10);
+
+/// This PD wants nothing: all that happens is the story's doing.
+struct NoOperators;
+
+impl OperatorHost for NoOperators {
+    fn propose(&self, _: Proposal) {}
+}
+
+type Driver = HeartbeatDriver<Arc<dyn PdClient>, NoOperators, SystemClock>;
 
 pub(crate) struct Cluster {
     pub(crate) pd: Arc<dyn PdClient>,
@@ -24,6 +38,8 @@ pub(crate) struct Cluster {
     numbers: BTreeMap<StoreId, usize>,
     /// The stores that are up.
     pub(crate) hosts: BTreeMap<StoreId, Host>,
+    /// What takes their heartbeats to PD.
+    drivers: BTreeMap<StoreId, Driver>,
     post: Sender<Mail>,
     letters: Receiver<Mail>,
     /// Letters about this region from and to this store are lost.
@@ -43,6 +59,7 @@ impl Cluster {
             directory: TempDir::new()?,
             numbers: BTreeMap::new(),
             hosts: BTreeMap::new(),
+            drivers: BTreeMap::new(),
             post,
             letters,
             cut: None,
@@ -54,7 +71,11 @@ impl Cluster {
     }
 
     fn open(&mut self, number: usize) -> Done {
-        let host = Host::open(&self.path(number), self.pd.clone(), self.post.clone())?;
+        let store = builder().bootstrap(self.path(number), &*self.pd)?;
+        let host = Host::open(store, self.post.clone(), TICK)?;
+        let settings = host::heartbeat_settings();
+        let driver = HeartbeatDriver::new(host.heartbeats.clone(), self.pd.clone(), NoOperators, &settings);
+        self.drivers.insert(host.id(), driver);
         self.numbers.insert(host.id(), number);
         self.hosts.insert(host.id(), host);
         Ok(())
@@ -197,12 +218,25 @@ impl Cluster {
             self.hosts.values_mut().try_for_each(Host::work)?;
             let letters: Vec<_> = self.letters.try_iter().collect();
             if letters.is_empty() {
-                return Ok(());
+                return self.tell_pd();
             }
             for (to, letter) in letters {
                 self.carry(to, &letter)?;
             }
         }
+    }
+
+    /// Heartbeats and errands go out, and PD's answers come in.
+    fn tell_pd(&mut self) -> Done {
+        for (store, host) in &mut self.hosts {
+            if let Some(driver) = self.drivers.get_mut(store) {
+                driver.turn();
+            }
+            for errand in std::mem::take(&mut host.errands) {
+                host.take_in(Errand::run(errand, &*self.pd)?)?;
+            }
+        }
+        Ok(())
     }
 
     /// Entries are in the log and in the pool, and maybe applied and published; Raft's thread will not hear of it.

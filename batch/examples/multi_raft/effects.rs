@@ -5,6 +5,7 @@ use regionmeta_batch::apply::{Answer, AnswerError};
 use regionmeta_batch::peers::Effect;
 
 use super::command::Tag;
+use super::errand::Errand;
 use super::host::Host;
 use super::wire::{Body, Letter};
 use super::{Done, data};
@@ -34,6 +35,8 @@ impl Host {
 
     /// In order: a leader that was demoted, for example, first counts the peers anew and then steps down.
     pub(super) fn follow(&mut self, effects: Vec<Effect>, change: Option<&raft::eraftpb::ConfChangeV2>) -> Done {
+        self.heartbeats.on_effects(&effects);
+        self.note_split(&effects);
         for effect in effects {
             match effect {
                 Effect::ChangeMembers { region, .. } => {
@@ -62,8 +65,7 @@ impl Host {
                 Effect::StopSource { region } => self.stop(region)?,
                 Effect::CheckStale { region } => self.ask_whether_wanted(&region)?,
                 Effect::AskPd { region, peer } => {
-                    let answer = self.pd.get_region_by_id(region)?.map(|known| known.region);
-                    self.follow(self.peers.on_pd_region(region, peer, answer.as_ref()).into_iter().collect(), None)?;
+                    self.errands.push(Errand::LookUp { region, peer });
                 }
                 Effect::CheckMerge { region } => {
                     self.merging.insert(region);
@@ -73,7 +75,7 @@ impl Host {
                     self.merging.remove(&region);
                 }
                 Effect::CompactLog { region, truncated } => self.node(region)?.raft.mut_store().compact(truncated)?,
-                Effect::Heartbeat { region } => self.report(region),
+                Effect::Heartbeat { .. } => {} // noted above
                 other => return Err(format!("this host does not know what to do: {other:?}").into()),
             }
         }
@@ -115,12 +117,5 @@ impl Host {
             self.send(&Letter { region: region.id(), from, to, known, body })?;
         }
         Ok(())
-    }
-
-    /// Where a heartbeat to PD goes out: of a region that this store leads, or has just split off one that it leads.
-    pub(super) fn report(&mut self, region: RegionId) {
-        if let Some(known) = self.region(region) {
-            self.seen.reported.insert(region, known.epoch());
-        }
     }
 }

@@ -2,22 +2,21 @@
 //! says what Raft, the network and PD have to do.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender};
-use raft::StateRole;
-use regionmeta::{LogIndex, Peer, Region, RegionEpoch, RegionId, StoreId};
+use regionmeta::{LogIndex, Peer, Region, RegionId, StoreId};
 use regionmeta_batch::Store;
-use regionmeta_batch::pd::PdClient;
+use regionmeta_batch::pd::{HeartbeatSettings, Heartbeats, SystemClock};
 use regionmeta_batch::peers::Peers;
 use regionmeta_batch::storage::RocksStorage;
 
+use super::Done;
+use super::errand::Errand;
 use super::node::Node;
 use super::pool::{self, News, Pool};
 use super::wire::{Letter, Mail};
-use super::{Done, builder};
 
 /// Far more than the pool takes for anything: who waits for so long has found a bug.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -25,8 +24,13 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A merge is looked after every so many ticks: the leader of its target may have changed, or not have heard.
 const MERGE_CHECK_TICKS: u32 = 10;
 
-/// How much time a tick is to peers without a leader. Servers have shorter ones, and longer stories.
-const TICK: Duration = Duration::from_secs(10);
+/// Regions are measured every so many ticks.
+const MEASURE_TICKS: u32 = 100;
+
+/// PD hears of every region at least this often. A server's would be a minute.
+pub(crate) fn heartbeat_settings() -> HeartbeatSettings {
+    HeartbeatSettings { interval: Duration::from_secs(2), ..HeartbeatSettings::default() }
+}
 
 /// What the story asks about afterwards. It begins anew when the store does.
 #[derive(Default)]
@@ -39,15 +43,12 @@ pub(crate) struct Seen {
     pub(crate) caught_up: usize,
     /// Peers that ended, and whether their data went to a merge target.
     pub(crate) destroyed: Vec<(RegionId, Option<RegionId>)>,
-    /// Of each region the epoch that went to PD last.
-    pub(crate) reported: BTreeMap<RegionId, RegionEpoch>,
 }
 
 /// Dropping it is what a crash is to the others: nothing is said any more, and nothing is closed or synced for that.
 pub(crate) struct Host {
     pub(crate) store: Arc<Store<RocksStorage>>,
-    pub(super) pd: Arc<dyn PdClient>,
-    pub(super) peers: Peers<RocksStorage>,
+    pub(super) peers: Arc<Peers<RocksStorage>>,
     pub(super) pool: Pool,
     pub(super) news: Receiver<News>,
     /// News that came while something else was waited for.
@@ -58,19 +59,26 @@ pub(crate) struct Host {
     pub(super) applying: BTreeSet<RegionId>,
     /// Sources that wait for their targets.
     pub(super) merging: BTreeSet<RegionId>,
+    /// What PD is owed of the regions here. Who drives the host sends it.
+    pub(crate) heartbeats: Arc<Heartbeats<SystemClock>>,
+    /// What is to be asked of PD.
+    pub(crate) errands: Vec<Errand>,
     ticks: u32,
+    tick: Duration,
     opened: Instant,
     pub(crate) seen: Seen,
 }
 
 impl Host {
-    /// Opens the store; the first time it is bootstrapped. What a crash left half-done is finished before Raft hears of it.
-    pub(crate) fn open(path: &Path, pd: Arc<dyn PdClient>, post: Sender<Mail>) -> Done<Self> {
-        let store = Arc::new(builder().bootstrap(path, &*pd)?);
-        let peers = Peers::new(store.clone());
+    /// Starts the peers of a store that was opened. What a crash left half-done is finished before Raft hears of it. A tick is
+    /// so much time to peers without a leader.
+    pub(crate) fn open(store: Store<RocksStorage>, post: Sender<Mail>, tick: Duration) -> Done<Self> {
+        let store = Arc::new(store);
+        let (id, regions) = (store.ident().store_id, store.meta().clone());
+        let heartbeats = Heartbeats::new(id, regions, &heartbeat_settings(), SystemClock::new());
+        let peers = Arc::new(Peers::new(store.clone()));
         let (pool, news) = pool::start(store.clone())?;
         let mut host = Self {
-            pd,
             peers,
             pool,
             news,
@@ -79,7 +87,10 @@ impl Host {
             nodes: BTreeMap::new(),
             applying: store.recovery().applying.iter().copied().collect(),
             merging: store.recovery().merging.iter().copied().collect(),
+            heartbeats: Arc::new(heartbeats),
+            errands: Vec::new(),
             ticks: 0,
+            tick,
             opened: Instant::now(),
             seen: Seen::default(),
             store,
@@ -117,7 +128,7 @@ impl Host {
     }
 
     pub(crate) fn leads(&self, region: RegionId) -> bool {
-        self.nodes.get(&region).is_some_and(|node| node.raft.raft.state == StateRole::Leader)
+        self.nodes.get(&region).is_some_and(Node::leads)
     }
 
     pub(crate) fn node(&mut self, region: RegionId) -> Done<&mut Node> {
@@ -134,15 +145,19 @@ impl Host {
             node.raft.tick();
         }
         self.check_leaders()?;
+        self.report_progress();
         if self.ticks.is_multiple_of(MERGE_CHECK_TICKS) {
             self.check_merges()?;
+        }
+        if self.ticks.is_multiple_of(MEASURE_TICKS) {
+            self.measure_sizes()?;
         }
         Ok(())
     }
 
     /// A peer that has no leader for long may be gone in its group.
     fn check_leaders(&mut self) -> Done {
-        let now = self.opened + TICK * self.ticks;
+        let now = self.opened + self.tick * self.ticks;
         let checks =
             self.nodes.iter().filter_map(|(region, node)| self.peers.check_leader(*region, node.leader(), now));
         self.follow(checks.collect(), None)
@@ -153,11 +168,29 @@ impl Host {
         loop {
             self.hand_to_pool()?;
             match self.next_news()? {
-                Some(News::Answer(answer)) => self.answered(answer)?,
-                Some(News::CatchUp(merge)) => self.catch_up(&merge)?,
-                Some(News::Stopped(_)) => {}
+                Some(news) => self.hear(news)?,
                 None => return Ok(()),
             }
+        }
+    }
+
+    /// The same without waiting for the pool: whoever drives the host hears what it has to say, and comes again.
+    #[cfg(feature = "pd-grpc")]
+    pub(crate) fn work_on(&mut self) -> Done {
+        self.hand_to_pool()?;
+        while let Some(news) = self.later.pop_front() {
+            self.hear(news)?;
+            self.hand_to_pool()?;
+        }
+        Ok(())
+    }
+
+    /// Takes in what the pool has to say.
+    pub(crate) fn hear(&mut self, news: News) -> Done {
+        match news {
+            News::Answer(answer) => self.answered(answer),
+            News::CatchUp(merge) => self.catch_up(&merge),
+            News::Stopped(_) => Ok(()),
         }
     }
 

@@ -1,10 +1,10 @@
 //! One Raft peer: the `raft` crate's node, and what its host has to remember beside it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use raft::eraftpb::{self, ConfState, Message};
-use raft::{Config, RawNode, Ready};
+use raft::{Config, RawNode, Ready, StateRole};
 use regionmeta::{Peer, PeerId, Region, RegionId};
 use regionmeta_batch::Store;
 use regionmeta_batch::apply::{Entry, Router};
@@ -22,6 +22,8 @@ pub(crate) struct Node {
     /// Committed entries for which the region's mailbox had no room. Raft's thread must not wait for room: what keeps the
     /// mailbox full may wait for this very thread.
     queue: VecDeque<Entry<RocksStorage, Tag>>,
+    /// Peers of which something came since PD was told how they are.
+    pub(crate) heard: BTreeSet<u64>,
     /// Entries that the pool has not answered.
     in_pool: usize,
 }
@@ -41,7 +43,8 @@ impl Node {
         };
         let silent = slog::Logger::root(slog::Discard, slog::o!());
         let raft = RawNode::new(&config, Log::open(store.clone(), region)?, &silent)?;
-        let mut node = Self { raft, peer, addresses: BTreeMap::new(), queue: VecDeque::new(), in_pool: 0 };
+        let mut node =
+            Self { raft, peer, addresses: BTreeMap::new(), queue: VecDeque::new(), heard: BTreeSet::new(), in_pool: 0 };
         known.iter().for_each(|region| node.meet(region.peers()));
         Ok(node)
     }
@@ -68,6 +71,10 @@ impl Node {
         messages.extend(more.take_messages());
         committed.extend(more.take_committed_entries());
         Ok((messages, committed))
+    }
+
+    pub(crate) fn leads(&self) -> bool {
+        self.raft.raft.state == StateRole::Leader
     }
 
     pub(crate) fn leader(&self) -> Option<PeerId> {

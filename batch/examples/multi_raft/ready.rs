@@ -53,8 +53,15 @@ impl Host {
             StateRole::Follower => Role::Follower,
             StateRole::Candidate | StateRole::PreCandidate => Role::Candidate,
         };
-        if self.peers.set_role(region, peer, role) && role.is_leader() {
-            self.report(region);
+        let led = self.peers.peer(region).is_some_and(|peer| peer.role.is_leader());
+        if self.peers.set_role(region, peer, role) {
+            match role {
+                Role::Leader { term } => {
+                    self.heartbeats.lead(region, peer, term);
+                }
+                _ if led => self.heartbeats.follow(region),
+                _ => {} // a child is reported although it only asks for votes
+            }
         }
         if state.leader_id == 0 {
             return Ok(());

@@ -39,12 +39,13 @@ impl Host {
         // A split has made the peer and its answer is on the way here.
         let Some(node) = self.nodes.get_mut(&letter.region) else { return Ok(()) };
         node.meet([letter.from]);
+        node.heard.insert(letter.from.id.get());
         match message.get_msg_type() {
             MessageType::MsgSnapshot => self.take_snapshot(letter.region, *message),
-            // A response from a peer that Raft knows no longer is no reason to stop.
+            // What Raft refuses, such as a response from a peer that it knows no longer, is no reason to stop.
             _ => Ok(node.raft.step(*message).or_else(|error| match error {
-                raft::Error::StepPeerNotFound => Ok(()),
-                error => Err(error),
+                raft::Error::Store(_) => Err(error),
+                _ => Ok(()),
             })?),
         }
     }

@@ -1,7 +1,8 @@
 //! What stores say to each other, and where they put it.
 //!
-//! A host knows nothing of the network but a channel to put letters into, as bytes and with the store that they are for. Here
-//! they are carried by hand, so that they can be lost on purpose; in a server another thread would take them to the sockets.
+//! A host knows nothing of the network but a channel to put letters into, as bytes and with the store that they are for. In
+//! one process they are carried by hand, so that they can be lost on purpose; between processes other threads take them to the
+//! sockets (`processes/post.rs`).
 
 use protobuf::Message as _;
 use raft::eraftpb::{Message, MessageType};

@@ -2,12 +2,11 @@
 
 use std::ops::ControlFlow;
 
+use regionmeta::KeyRange;
 use regionmeta::layout::{REGION_RAFT_RANGE, decode_raft_key, origin_key};
-use regionmeta::{KeyRange, RegionId};
 use regionmeta_batch::storage::{Family, Storage};
 
 use super::super::cluster::Cluster;
-use super::super::host::Host;
 use super::super::{Done, data};
 use super::check;
 
@@ -63,16 +62,19 @@ pub(super) fn contents(cluster: &Cluster) -> Done {
     Ok(())
 }
 
-/// What PD was told last of each region is how it is.
-fn reports(cluster: &Cluster) -> Done {
-    let is_known = |host: &Host, region: RegionId| {
-        let epoch = host.region(region).map(|region| region.epoch());
-        epoch.is_some() && host.seen.reported.get(&region).copied() == epoch
-    };
-    let led = |host: &Host| -> Vec<RegionId> {
-        let ids = host.regions().into_iter().map(|(region, _)| region.id());
-        ids.filter(|region| host.leads(*region)).collect()
-    };
-    let told = cluster.hosts.values().all(|host| led(host).into_iter().all(|region| is_known(host, region)));
-    check(told, "every leader has reported its regions as they are")
+/// PD's map is the stores' map, with the same leaders.
+fn reports(cluster: &mut Cluster) -> Done {
+    cluster.wait("PD has heard from every leader", |cluster| {
+        let Ok(known) = cluster.pd.scan_regions(KeyRange::ALL, 0) else { return false };
+        let led = known.iter().map(|known| (cluster.region(known.region.id()).ok(), known));
+        let mut agrees = led.map(|(region, known)| {
+            let leader = known.leader.map(|leader| leader.store_id);
+            region.as_ref() == Some(&known.region) && leader == cluster.leader(known.region.id())
+        });
+        agrees.all(|agrees| agrees)
+    })?;
+    let known = cluster.pd.scan_regions(KeyRange::ALL, 0)?;
+    let host = cluster.hosts.values().next().ok_or("there is no store")?;
+    let here = host.regions().into_iter().map(|(region, _)| region);
+    check(here.eq(known.into_iter().map(|known| known.region)), "PD has the regions that the stores have")
 }

@@ -1,9 +1,10 @@
 //! Regions are split, also while a store is dead, and not at an epoch that is over.
 
-use regionmeta::{AdminCommand, BatchSplit, Region, RegionId, SplitRequest, StoreId};
+use regionmeta::{AdminCommand, Region, RegionId, StoreId};
 
 use super::super::Done;
 use super::super::cluster::Cluster;
+use super::super::errand::{Brought, Errand};
 use super::{check, members};
 
 /// Splits a region everywhere, and waits until the child has a leader. Returns the child.
@@ -54,11 +55,13 @@ pub(super) fn refuse_stale(cluster: &mut Cluster, old: &Region) -> Done {
 }
 
 fn at(cluster: &Cluster, region: &Region, key: &[u8]) -> Done<(RegionId, AdminCommand)> {
-    let new_region_id = cluster.pd.alloc_id()?.into();
-    let new_peer_ids = region.peers().map(|_| Ok(cluster.pd.alloc_id()?.into())).collect::<Done<_>>()?;
-    let request = SplitRequest { split_key: key.to_vec(), new_region_id, new_peer_ids };
-    Ok((
-        new_region_id,
-        AdminCommand::BatchSplit(BatchSplit { requests: vec![request], right_derive: false, shares_size: true }),
-    ))
+    let errand = Errand::Split { region: region.clone(), keys: vec![key.to_vec()] };
+    let Brought::Split(request) = errand.run(&*cluster.pd)? else { return Err("PD gave no ids".into()) };
+    match &request.command {
+        AdminCommand::BatchSplit(split) => match &split.requests[..] {
+            [only] => Ok((only.new_region_id, request.command)),
+            _ => Err("one key makes one child".into()),
+        },
+        _ => Err("this is no split".into()),
+    }
 }
