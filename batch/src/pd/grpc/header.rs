@@ -60,7 +60,11 @@ pub(super) fn request(cluster: ClusterId) -> Option<pdpb::RequestHeader> {
 
 /// The header of an answer.
 pub(super) fn answer(cluster: ClusterId, error: Option<&PdError>) -> pdpb::ResponseHeader {
-    let error = error.map(|error| pdpb::Error { r#type: error_type(error).into(), message: error.to_string() });
+    let message = |error: &PdError| match error {
+        PdError::Refused(why) => why.clone(), // the client says itself that it was refused
+        error => error.to_string(),
+    };
+    let error = error.map(|error| pdpb::Error { r#type: error_type(error).into(), message: message(error) });
     pdpb::ResponseHeader { cluster_id: cluster.get(), error }
 }
 

@@ -82,7 +82,8 @@ impl<K: Clock> Heartbeats<K> {
         led
     }
 
-    /// This store's peer leads no longer: what waits to be reported of it is forgotten.
+    /// This store's peer leads no longer: what waits to be reported of it is forgotten. That is also the one report of a split's
+    /// child, so a peer that has not led yet and asks for votes is no case for this.
     pub fn follow(&self, region: RegionId) {
         let mut state = self.lock();
         if let Some(at) = state.by_id.get(&region).copied() {
