@@ -291,13 +291,15 @@ fn small_histories_are_linearizable() {
 #[test]
 fn a_reader_that_is_stuck_is_noticed() {
     let mut rng = rng("a_reader_that_is_stuck_is_noticed");
-    let noticed = (0..100).filter(|_| {
+    // On a busy machine threads take turns, and a reader is seldom behind a publish.
+    let (mut noticed, mut n) = (0, 0);
+    while noticed < 20 {
+        n += 1;
+        assert!(n < 10_000, "{noticed} of {n}: the threads take turns, or nothing is noticed");
         let Recorded { initial, calls, _kept } = run(&mut rng, true);
-        !is_linearizable(initial, &calls)
-    });
-    let noticed = noticed.count();
-    println!("{noticed} of 100 histories with a stuck reader are refused");
-    assert!(noticed >= 20, "{noticed} of 100");
+        noticed += usize::from(!is_linearizable(initial, &calls));
+    }
+    println!("{noticed} of {n} histories with a stuck reader are refused");
 }
 
 /// Histories made by hand. Region 1 is all keys as version 10; a split leaves it "m" and above as 11, and makes region 2.
