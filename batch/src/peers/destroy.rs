@@ -44,7 +44,7 @@ pub enum Destroyed {
     Buried {
         /// The tombstone.
         tombstone: Region,
-        /// What the host has to do: delete its data.
+        /// What the host has to do: delete its data, and what a snapshot that it had accepted was to replace.
         effects: Vec<Effect>,
     },
     /// A split, or a snapshot, has put an initialized peer of the same id in its place: nothing was written.
@@ -90,7 +90,7 @@ impl<S: Storage> Peers<S> {
             Err(replaced) => return Ok(replaced),
         };
         self.clean(region, peer)?;
-        // Who waited for a first snapshot has no data.
+        // Who waited for a first snapshot has no data of its own.
         let range = (!waits).then(|| tombstone.range());
         let effects = self.delete_data(range);
         Ok(Destroyed::Buried { tombstone, effects })
