@@ -246,9 +246,13 @@ fn what_was_left_to_a_snapshot_that_does_not_come_is_deleted() {
     confirm(&peers, &[delete("m", "n")]);
     assert_eq!((peers.delete_unowned(), accept("n", "")), (vec![delete("m", "n")], vec![]));
     assert_eq!(accept("p", "t"), [delete("n", "p"), delete("t", "")]);
+    assert_eq!((peers.give_up_snapshot(OTHER), peers.delete_unowned()), (vec![delete("p", "t")], vec![]));
+
+    let waiting = [delete("m", "n"), delete("n", "p"), delete("p", "t"), delete("t", "")];
+    confirm(&peers, &waiting);
+    assert_eq!((accept("p", "t"), peers.delete_unowned().len()), (vec![], 2));
     let Destroyed::Buried { effects, .. } = peers.destroy(OTHER, 51.into()).unwrap() else { panic!() };
-    assert_eq!(effects, [delete("p", "t")]);
-    assert_eq!(peers.delete_unowned(), []);
+    assert_eq!((effects, peers.delete_unowned()), (vec![delete("p", "t")], vec![]));
 }
 
 /// A snapshot that moves a region leaves what lies outside of the new range, but for what others own.
