@@ -86,6 +86,11 @@ impl Progress {
         wake();
     }
 
+    /// Calls `wake` once, with no lock held, when the batch that holds the region ends, or the next one that will.
+    pub(crate) fn when_next_released(&self, region: RegionId, wake: impl FnOnce() + Send + 'static) {
+        self.lock().waiting.entry(region).or_default().push(Wake::new(wake));
+    }
+
     /// How many batches have ended so far.
     pub(crate) fn batches_ended(&self) -> u64 {
         self.lock().batches_ended

@@ -67,7 +67,7 @@ impl Host {
         let node = self.node(region)?;
         node.raft.step(message)?;
         if node.raft.snap().is_none() {
-            self.peers.give_up_snapshot(region);
+            self.follow(self.peers.give_up_snapshot(region), None)?;
             for stopped in overlapped {
                 self.pool.router().add(stopped);
             }

@@ -92,15 +92,17 @@ pub trait ApplyHost<S: Storage>: Send + Sync + 'static {
 
     /// The target of a merge waits for its source, which lacks entries on this store. `merge.entries` are those that some
     /// replica may lack: the host appends what is missing to the source's log, commits it, and sends it to the source's
-    /// mailbox like any other entry. Nothing else waits meanwhile.
+    /// mailbox like any other entry. Nothing else waits meanwhile. A source that is out of the pool is asked for when it is
+    /// back, and once more if it leaves and comes back again: the host skips what the log has by then.
     fn catch_up(&self, target: RegionId, merge: &CommitMerge) {
         let _ = (target, merge);
     }
 
     /// A region has left the pool, and its entries so far were answered: its record and data are now the caller's to
-    /// replace or destroy. After [`ApplyError::BatchRefused`], and after [`ApplyError::Waits`] when the source of its merge is back
-    /// in the pool, the host may [add](super::Router::add) it again, and send it what follows
-    /// [its applied index](crate::Store::apply_state).
+    /// replace or destroy. After [`ApplyError::BatchRefused`] the host may [add](super::Router::add) it again, and send it what
+    /// follows [its applied index](crate::Store::apply_state). A target of a merge waits for a source that was stopped, and
+    /// goes on when that is added again; only if the source has left because it can apply nothing more is the target told
+    /// [`ApplyError::Waits`], and may be added again behind its source.
     fn stopped(&self, region: RegionId) {
         let _ = region;
     }

@@ -11,6 +11,7 @@ use super::batch::{ApplyBatch, ApplyError, CommitError, Committed};
 use super::entry::Entry;
 use super::mailbox::{Closed, Mailbox};
 use super::pool::Shared;
+use super::round::Leave;
 use super::settings::SyncPolicy;
 use super::siblings;
 use crate::failpoint::FailPoint;
@@ -98,7 +99,7 @@ impl<'s, S: Storage, H: ApplyHost<S>> Flush<'s, S, H> {
             if let Change::Remove { id, .. } = change
                 && let Some(mailbox) = self.shared.router.mailbox(*id)
             {
-                self.shared.close(&mailbox);
+                self.shared.close(&mailbox, Leave::Free);
             }
         }
         FailPoint::Answered.reach()
@@ -139,8 +140,8 @@ fn begin<S: Storage, H: ApplyHost<S>>(shared: &Shared<S, H>) -> ApplyBatch<'_, S
 
 impl<S: Storage, H: ApplyHost<S>> Shared<S, H> {
     /// Takes a region out of the pool, and answers whatever is left of it. Once for each mailbox, whoever comes first.
-    pub(super) fn close(&self, mailbox: &Arc<Mailbox<S, H::Tag>>) {
-        if self.router.remove(mailbox) {
+    pub(super) fn close(&self, mailbox: &Arc<Mailbox<S, H::Tag>>, leave: Leave) {
+        if self.router.remove(mailbox, leave) {
             self.end(mailbox.region(), mailbox.close());
         }
     }

@@ -18,7 +18,16 @@ pub(super) struct Owned<S: Storage, T> {
     pub(super) delegate: Box<Delegate<S, T>>,
     pub(super) next: Next,
     /// It leaves the pool after the flush.
-    pub(super) leaves: bool,
+    pub(super) leaves: Option<Leave>,
+}
+
+/// How a region leaves the pool.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Leave {
+    /// It is gone from the store, or the host has taken it out and may bring it back.
+    Free,
+    /// Its next entry can be neither skipped nor executed.
+    Stuck,
 }
 
 /// What outlives a panic in the middle of a round: regions to give back, entries to answer.
@@ -55,7 +64,7 @@ impl<'s, 'k, S: Storage, H: ApplyHost<S>> Round<'s, 'k, S, H> {
         }
         self.flush.commit(&mut self.kept.answers);
         if self.flush.is_refused() {
-            self.kept.owned.iter_mut().for_each(|owned| owned.leaves = true);
+            self.kept.owned.iter_mut().for_each(|owned| owned.leaves = Some(Leave::Free));
         }
     }
 
@@ -63,7 +72,7 @@ impl<'s, 'k, S: Storage, H: ApplyHost<S>> Round<'s, 'k, S, H> {
         let Some(delegate) = mailbox.take() else { return };
         // Kept while it has its turn, so that a panic leaves no region without an owner.
         let Kept { owned, answers } = &mut *self.kept;
-        owned.push(Owned { mailbox, delegate, next: Next::Ready, leaves: false });
+        owned.push(Owned { mailbox, delegate, next: Next::Ready, leaves: None });
         if let Some(owned) = owned.last_mut() {
             Applier::new(self.shared, &mut self.flush, answers).turn(owned);
         }
@@ -78,8 +87,8 @@ impl<S: Storage, H: ApplyHost<S>> Shared<S, H> {
         if let Some(held) = mailbox.release(delegate, next) {
             self.answer_closed(mailbox.region(), held);
         }
-        if leaves {
-            self.close(&mailbox);
+        if let Some(leave) = leaves {
+            self.close(&mailbox, leave);
         }
         drop(caught_up); // wakes the target, and only now is the source free
     }

@@ -9,9 +9,11 @@ use crossbeam::channel::Sender;
 use crossbeam::sync::ShardedLock;
 use regionmeta::RegionId;
 
+use super::delegate::CatchUp;
 use super::entry::Entry;
 use super::mailbox::{Mailbox, Order, SendError, Turn};
-use crate::region_map::RegionMap;
+use super::round::Leave;
+use crate::region_map::{RegionMap, RegionSet};
 use crate::storage::Storage;
 
 /// Finds the mailbox of a region. Regions come with the store and with splits, and go with merges and tombstones, all by
@@ -29,7 +31,30 @@ struct Shared<S: Storage, T> {
     ready: Sender<Turn<S, T>>,
 }
 
-type Mailboxes<S, T> = RegionMap<Arc<Mailbox<S, T>>>;
+struct Mailboxes<S: Storage, T> {
+    by_region: RegionMap<Arc<Mailbox<S, T>>>,
+    /// By merge source that is out of the pool for a while, the targets that wait for it to come back.
+    absent: RegionMap<Vec<CatchUp<S, T>>>,
+    /// Regions that have left because they come no further: nobody waits for one before the host adds it again.
+    stuck: RegionSet,
+}
+
+impl<S: Storage, T> Default for Mailboxes<S, T> {
+    fn default() -> Self {
+        Self { by_region: RegionMap::default(), absent: RegionMap::default(), stuck: RegionSet::default() }
+    }
+}
+
+/// Where a target's order to its source went.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Delivery {
+    /// The source has it. If it leaves in that moment, it drops the order, and that wakes the target.
+    Delivered,
+    /// The source is out of the pool: the target is woken when it is back.
+    Absent,
+    /// The source comes no further, or the pool is gone.
+    Stuck,
+}
 
 /// Sends entries to one region.
 pub struct RegionSender<S: Storage, T> {
@@ -38,7 +63,7 @@ pub struct RegionSender<S: Storage, T> {
 
 impl<S: Storage, T> Router<S, T> {
     pub(super) fn new(capacity: usize, ready: Sender<Turn<S, T>>) -> Self {
-        Self { shared: Arc::new(Shared { mailboxes: ShardedLock::new(Some(RegionMap::default())), capacity, ready }) }
+        Self { shared: Arc::new(Shared { mailboxes: ShardedLock::new(Some(Mailboxes::default())), capacity, ready }) }
     }
 
     /// The way to a region; `None` if it is not in the pool.
@@ -70,21 +95,25 @@ impl<S: Storage, T> Router<S, T> {
     }
 
     /// Adds a region that the pool does not know: a peer that a message or a snapshot has made. Whether it is new; `false` also
-    /// when the pool was shut down.
+    /// when the pool was shut down. Merges that wait for the region to come back go on.
     pub fn add(&self, region: RegionId) -> bool {
-        let mut mailboxes = self.shared.mailboxes.write().unwrap_or_else(PoisonError::into_inner);
-        let Some(mailboxes) = mailboxes.as_mut().filter(|mailboxes| !mailboxes.contains_key(&region)) else {
-            return false;
-        };
-        let mailbox = Mailbox::new(region, self.shared.capacity, self.shared.ready.clone());
-        mailboxes.insert(region, Arc::new(mailbox));
-        true
+        let added = self.write(|mailboxes| {
+            if mailboxes.by_region.contains_key(&region) {
+                return None;
+            }
+            let mailbox = Mailbox::new(region, self.shared.capacity, self.shared.ready.clone());
+            mailboxes.by_region.insert(region, Arc::new(mailbox));
+            mailboxes.stuck.remove(&region);
+            Some(mailboxes.absent.remove(&region))
+        });
+        // The targets that waited are woken here, when the lock is free.
+        added.flatten().is_some()
     }
 
     /// Takes a region out of the pool, before its peer is destroyed or a snapshot replaces it. What it has applied is
     /// written first, entries behind that are answered [`Closed`](super::AnswerError::Closed), and then
-    /// [`ApplyHost::stopped`](super::ApplyHost::stopped) says so. A merge that it waits for is given up. Whether the region
-    /// was there.
+    /// [`ApplyHost::stopped`](super::ApplyHost::stopped) says so. A merge that it waits for is given up; a target that waits
+    /// for it goes on waiting until the region is added again or is gone from this store. Whether the region was there.
     pub fn stop(&self, region: RegionId) -> bool {
         self.mailbox(region).is_some_and(|mailbox| mailbox.order(Order::Stop))
     }
@@ -92,7 +121,7 @@ impl<S: Storage, T> Router<S, T> {
     /// How many regions there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.read(Mailboxes::len).unwrap_or_default()
+        self.read(|mailboxes| mailboxes.by_region.len()).unwrap_or_default()
     }
 
     /// Whether there is no region.
@@ -102,23 +131,79 @@ impl<S: Storage, T> Router<S, T> {
     }
 
     pub(super) fn mailbox(&self, region: RegionId) -> Option<Arc<Mailbox<S, T>>> {
-        self.read(|mailboxes| mailboxes.get(&region).cloned()).flatten()
+        self.read(|mailboxes| mailboxes.by_region.get(&region).cloned()).flatten()
     }
 
     /// Takes a region out by its mailbox: a later one of the same id, which the host has added meanwhile, stays. Whether it was
     /// still there.
-    pub(super) fn remove(&self, mailbox: &Arc<Mailbox<S, T>>) -> bool {
-        let mut mailboxes = self.shared.mailboxes.write().unwrap_or_else(PoisonError::into_inner);
-        let Some(mailboxes) = mailboxes.as_mut() else { return false };
+    pub(super) fn remove(&self, mailbox: &Arc<Mailbox<S, T>>, leave: Leave) -> bool {
         let region = mailbox.region();
-        let is_there = mailboxes.get(&region).is_some_and(|found| Arc::ptr_eq(found, mailbox));
-        is_there && mailboxes.remove(&region).is_some()
+        let removed = self.write(|mailboxes| {
+            let removed = mailboxes.by_region.get(&region).is_some_and(|found| Arc::ptr_eq(found, mailbox));
+            if removed {
+                mailboxes.by_region.remove(&region);
+            }
+            if removed && leave == Leave::Stuck {
+                mailboxes.stuck.insert(region);
+            }
+            removed
+        });
+        removed.unwrap_or_default()
+    }
+
+    /// Has a merge source catch up with its target, now or when it is back.
+    pub(super) fn order_source(&self, source: RegionId, order: CatchUp<S, T>) -> Delivery {
+        if let Some(mailbox) = self.mailbox(source) {
+            mailbox.order(Order::CatchUp(order));
+            return Delivery::Delivered;
+        }
+        self.keep(source, order)
+    }
+
+    /// Keeps what is to be dropped when the source is back. Dropping it wakes the target, so that is done without the lock.
+    fn keep(&self, source: RegionId, order: CatchUp<S, T>) -> Delivery {
+        let target = order.target.region();
+        let mut order = Some(order);
+        let kept = self.write(|mailboxes| {
+            if mailboxes.stuck.contains(&source) {
+                return (Delivery::Stuck, None);
+            }
+            if mailboxes.by_region.contains_key(&source) {
+                return (Delivery::Absent, None); // it came back just now: the target looks again at once
+            }
+            let waiting = mailboxes.absent.entry(source).or_default();
+            let earlier = waiting.iter().position(|order| order.target.region() == target);
+            let earlier = earlier.map(|at| waiting.swap_remove(at));
+            waiting.extend(order.take());
+            (Delivery::Absent, earlier)
+        });
+        kept.map_or(Delivery::Stuck, |(delivery, _)| delivery)
+    }
+
+    /// Has the targets that wait for a source to come back look again.
+    pub(super) fn wake_targets(&self, source: RegionId) {
+        let woken = self.write(|mailboxes| mailboxes.absent.remove(&source));
+        drop(woken); // wakes them, and without the lock
+    }
+
+    /// The same, later; nothing if the pool is gone by then.
+    pub(super) fn wake_targets_later(&self, source: RegionId) -> impl FnOnce() + Send + 'static
+    where
+        S: 'static,
+        T: Send + 'static,
+    {
+        let shared = Arc::downgrade(&self.shared);
+        move || {
+            if let Some(shared) = shared.upgrade() {
+                Self { shared }.wake_targets(source);
+            }
+        }
     }
 
     /// Takes all regions out, and lets no more in.
     pub(super) fn shut_down(&self) -> impl Iterator<Item = Arc<Mailbox<S, T>>> {
         let mailboxes = self.shared.mailboxes.write().unwrap_or_else(PoisonError::into_inner).take();
-        mailboxes.into_iter().flat_map(RegionMap::into_values)
+        mailboxes.into_iter().flat_map(|mailboxes| mailboxes.by_region.into_values())
     }
 
     /// Gives every region a turn, those as well that wait; nothing if the pool is gone by then.
@@ -130,13 +215,18 @@ impl<S: Storage, T> Router<S, T> {
         let shared = Arc::downgrade(&self.shared);
         move || {
             let Some(router) = shared.upgrade().map(|shared| Self { shared }) else { return };
-            let mailboxes = router.read(|mailboxes| mailboxes.values().cloned().collect::<Vec<_>>());
+            let mailboxes = router.read(|mailboxes| mailboxes.by_region.values().cloned().collect::<Vec<_>>());
             mailboxes.into_iter().flatten().for_each(|mailbox| mailbox.wake());
         }
     }
 
     fn read<R>(&self, read: impl FnOnce(&Mailboxes<S, T>) -> R) -> Option<R> {
         self.shared.mailboxes.read().unwrap_or_else(PoisonError::into_inner).as_ref().map(read)
+    }
+
+    /// `None` when the pool is gone.
+    fn write<R>(&self, write: impl FnOnce(&mut Mailboxes<S, T>) -> R) -> Option<R> {
+        self.shared.mailboxes.write().unwrap_or_else(PoisonError::into_inner).as_mut().map(write)
     }
 }
 

@@ -11,7 +11,7 @@ use super::entry::{Data, Entry, Work};
 use super::flush::{Answers, Flush};
 use super::mailbox::{Mailbox, Next, Order};
 use super::pool::Shared;
-use super::round::Owned;
+use super::round::{Leave, Owned};
 use super::settings::SyncPolicy;
 use crate::failpoint::FailPoint;
 use crate::storage::{Storage, StorageError};
@@ -26,7 +26,7 @@ pub(super) struct Applier<'r, 's, S: Storage, H: ApplyHost<S>> {
 enum Step<S: Storage, T> {
     Done,
     /// It was the region's last entry here.
-    Last,
+    Last(Leave),
     /// It waits for another region, or for another batch, which wakes this one.
     Later(Entry<S, T>),
 }
@@ -44,7 +44,7 @@ impl<'r, 's, S: Storage, H: ApplyHost<S>> Applier<'r, 's, S, H> {
     pub(super) fn turn(&mut self, owned: &mut Owned<S, H::Tag>) {
         let delegate = &mut *owned.delegate;
         if self.obey(delegate, owned.mailbox.take_orders()) {
-            owned.leaves = true;
+            owned.leaves = Some(Leave::Free);
             return;
         }
         let bytes_before = self.flush.batch().data_bytes();
@@ -56,8 +56,8 @@ impl<'r, 's, S: Storage, H: ApplyHost<S>> Applier<'r, 's, S, H> {
             let Some(entry) = delegate.held.take().or_else(|| owned.mailbox.pop()) else { return };
             match self.entry(&owned.mailbox, delegate, entry) {
                 Step::Done => {}
-                Step::Last => {
-                    owned.leaves = true;
+                Step::Last(leave) => {
+                    owned.leaves = Some(leave);
                     return;
                 }
                 Step::Later(entry) => {
@@ -169,7 +169,7 @@ impl<'r, 's, S: Storage, H: ApplyHost<S>> Applier<'r, 's, S, H> {
                 let leaves = error.ends_the_region();
                 let error = refusal(error, delegate.merged_at_version);
                 self.answer(delegate, entry, Err(error));
-                if leaves { Step::Last } else { Step::Done }
+                if leaves { Step::Last(Leave::Stuck) } else { Step::Done }
             }
         }
     }
@@ -192,7 +192,7 @@ impl<'r, 's, S: Storage, H: ApplyHost<S>> Applier<'r, 's, S, H> {
         }
         let last = matches!(result, ExecResult::Admin { outcome: Outcome::Destroyed { .. }, .. });
         self.answer(delegate, entry, Ok(result));
-        if last { Step::Last } else { Step::Done }
+        if last { Step::Last(Leave::Free) } else { Step::Done }
     }
 
     /// The region's last own version goes with the data; a destroyed region's is its tombstone.

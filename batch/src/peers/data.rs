@@ -3,13 +3,14 @@
 //! Between the moment in which nobody owns a range and the moment in which its data is gone, nobody may take the range: a
 //! late deletion would hit the new owner. Splits and merges only share out keys that are owned, so a snapshot is the only way
 //! to new keys, and none is accepted for a range that waits. The other way round, a snapshot that was accepted brings its
-//! whole range anew, so nothing in it needs to be deleted.
+//! whole range anew, so nothing in it needs to be deleted; what was left out for it is deleted if it does not come.
 
 use std::fmt;
 
 use regionmeta::{EndKey, KeyRange, Region};
 
-use super::{Effect, Peers};
+use super::snapshot::Accepted;
+use super::{Effect, Peers, State};
 use crate::storage::Storage;
 
 /// A range of keys that owns its bounds.
@@ -44,11 +45,28 @@ impl fmt::Debug for DataRange {
 #[derive(Debug, Default)]
 pub(super) struct Deletions {
     pending: Vec<DataRange>,
+    /// Left to snapshots that were accepted and are not persisted. No two overlap.
+    left_to_snapshots: Vec<DataRange>,
 }
 
 impl Deletions {
     pub(super) fn overlapped_by(&self, range: KeyRange<'_>) -> Option<&DataRange> {
         self.pending.iter().find(|pending| pending.as_range().overlaps(range))
+    }
+
+    /// Takes in ranges that nobody owns. What is to be deleted of them now.
+    fn add(&mut self, holes: Vec<KeyRange<'_>>, accepted: &Accepted) -> Vec<DataRange> {
+        let known = self.pending.iter().chain(&self.left_to_snapshots);
+        let holes = without_all(holes, known.map(DataRange::as_range));
+        let mut left = Vec::new();
+        for region in accepted.regions() {
+            left.extend(holes.iter().filter_map(|hole| intersection(*hole, region.range())).map(DataRange::from));
+        }
+        let free = without_all(holes, accepted.regions().map(Region::range));
+        let free: Vec<_> = free.into_iter().map(DataRange::from).collect();
+        self.left_to_snapshots.extend(left);
+        self.pending.extend(free.iter().cloned());
+        free
     }
 }
 
@@ -65,23 +83,32 @@ impl<S: Storage> Peers<S> {
         self.delete_data([KeyRange::ALL])
     }
 
-    /// Asks for the deletion of what nobody owns of these ranges, nobody is about to own, and nobody deletes already.
+    /// Asks for the deletion of what nobody owns of these ranges, nobody is about to own, and nobody deletes already; and of
+    /// what was left to snapshots that are not expected any more. Called whenever one of those has gone.
     pub(super) fn delete_data<'a>(&self, ranges: impl IntoIterator<Item = KeyRange<'a>>) -> Vec<Effect> {
         let mut state = self.lock();
+        let State { accepted, deletions, .. } = &mut *state;
         let meta = self.store().meta().snapshot();
-        let mut deleted = Vec::new();
+        let left_before = std::mem::take(&mut deletions.left_to_snapshots);
+        let mut free = Vec::new();
         for range in ranges {
-            let mut holes: Vec<_> = meta.holes(range).collect();
-            let accepted = state.accepted.regions().map(Region::range);
-            for taken in accepted.chain(state.deletions.pending.iter().map(DataRange::as_range)) {
-                holes = holes.into_iter().flat_map(|hole| without(hole, taken)).collect();
-            }
-            let holes: Vec<DataRange> = holes.into_iter().map(DataRange::from).collect();
-            state.deletions.pending.extend(holes.iter().cloned());
-            deleted.extend(holes.into_iter().map(|range| Effect::DeleteData { range }));
+            free.extend(deletions.add(meta.holes(range).collect(), accepted));
         }
-        deleted
+        for range in &left_before {
+            free.extend(deletions.add(meta.holes(range.as_range()).collect(), accepted));
+        }
+        free.into_iter().map(|range| Effect::DeleteData { range }).collect()
     }
+}
+
+/// What is left of these ranges.
+fn without_all<'a>(ranges: Vec<KeyRange<'a>>, taken: impl IntoIterator<Item = KeyRange<'a>>) -> Vec<KeyRange<'a>> {
+    taken.into_iter().fold(ranges, |left, taken| left.into_iter().flat_map(|range| without(range, taken)).collect())
+}
+
+fn intersection<'a>(one: KeyRange<'a>, other: KeyRange<'a>) -> Option<KeyRange<'a>> {
+    let common = KeyRange::new(one.start.max(other.start), one.end.min(other.end));
+    Some(common).filter(|common| !common.is_empty())
 }
 
 /// What is left of a range on both sides of another.
@@ -114,6 +141,8 @@ mod tests {
                         usize::from(range.contains(key) && !taken.contains(key)),
                         "{range} {taken} {key:?}"
                     );
+                    let is_common = intersection(*range, *taken).is_some_and(|common| common.contains(key));
+                    assert_eq!(is_common, range.contains(key) && taken.contains(key), "{range} {taken} {key:?}");
                 }
             }
         }

@@ -44,11 +44,14 @@ pub enum Destroyed {
     Buried {
         /// The tombstone.
         tombstone: Region,
-        /// What the host has to do: delete its data.
+        /// What the host has to do: delete its data, and what a snapshot that it had accepted was to replace.
         effects: Vec<Effect>,
     },
-    /// A split, or a snapshot, is putting an initialized peer of the same id in its place: nothing was written.
+    /// A split, or a snapshot, has put an initialized peer of the same id in its place: nothing was written.
     Replaced,
+    /// A split, or a snapshot, is about to put an initialized peer of the same id in its place, and its batch has not ended:
+    /// nothing was written. Ask again: the peer was replaced then, or it still waits because the batch was not committed.
+    NotYet,
     /// The data of its snapshot is coming in: [`finish_snapshot`](Peers::finish_snapshot) destroys it.
     Later,
 }
@@ -77,12 +80,17 @@ impl<S: Storage> Peers<S> {
             return Ok(Destroyed::Later);
         }
         drop(state);
-        let tombstone =
-            if waits { self.destroy_uninitialized(region, peer) } else { self.bury(region, peer).map(Some) };
+        let tombstone = match waits {
+            true => self.destroy_uninitialized(region, peer),
+            false => self.bury(region, peer).map(Ok),
+        };
         self.lock().ingestions.cancelled(region);
-        let Some(tombstone) = tombstone? else { return Ok(Destroyed::Replaced) };
+        let tombstone = match tombstone? {
+            Ok(tombstone) => tombstone,
+            Err(replaced) => return Ok(replaced),
+        };
         self.clean(region, peer)?;
-        // Who waited for a first snapshot has no data.
+        // Who waited for a first snapshot has no data of its own.
         let range = (!waits).then(|| tombstone.range());
         let effects = self.delete_data(range);
         Ok(Destroyed::Buried { tombstone, effects })
@@ -98,11 +106,11 @@ impl<S: Storage> Peers<S> {
     /// tikv#13311: no split may slip in between the decision and the tombstone, so both are made under the lock of the
     /// reservations.
     ///
-    /// `None` if the peer is being replaced.
-    fn destroy_uninitialized(&self, region: RegionId, peer: PeerId) -> Result<Option<Region>, DestroyError> {
+    /// The inner error says what became of the peer instead.
+    fn destroy_uninitialized(&self, region: RegionId, peer: PeerId) -> Result<Result<Region, Destroyed>, DestroyError> {
         let mut creating = self.store().creating().lock();
-        if self.is_replaced(&creating, region) {
-            return Ok(None);
+        if let Some(replaced) = self.replaced(&creating, region) {
+            return Ok(Err(replaced));
         }
         if self.lock().uninitialized.get(&region) != Some(&peer) {
             return Err(DestroyError::NotHere { region, peer, own: None });
@@ -111,12 +119,14 @@ impl<S: Storage> Peers<S> {
         self.store().writer().bury(region, peer);
         creating.remove(&region);
         self.lock().uninitialized.remove(&region);
-        Ok(Some(tombstone))
+        Ok(Ok(tombstone))
     }
 
-    fn is_replaced(&self, creating: &Reserved, region: RegionId) -> bool {
+    /// Whether another peer is in its place, or on its way there. A batch gives its reservations back after it has published.
+    fn replaced(&self, creating: &Reserved, region: RegionId) -> Option<Destroyed> {
         let by_split = creating.get(&region).is_some_and(|reserved| reserved.by_split);
-        by_split || self.store().meta().snapshot().get(region).is_some()
+        let is_published = self.store().meta().snapshot().get(region).is_some();
+        if is_published { Some(Destroyed::Replaced) } else { by_split.then_some(Destroyed::NotYet) }
     }
 
     /// tikv#10533: the tombstone of a peer that never knew its region still names it. What an earlier tombstone knows of the

@@ -105,7 +105,7 @@ impl<S: Storage> Peers<S> {
         Ok(match self.destroy(region, peer)? {
             Destroyed::Buried { tombstone, effects } => Finished::Destroyed { tombstone, effects },
             // Nobody splits or ingests a region that is initialized and in nobody's pool.
-            Destroyed::Replaced | Destroyed::Later => Finished::Normal(normal),
+            Destroyed::Replaced | Destroyed::NotYet | Destroyed::Later => Finished::Normal(normal),
         })
     }
 }

@@ -130,6 +130,7 @@ impl<S: Storage> Peers<S> {
             self.clean(source.id(), peer)?;
             let merged_into = Some(target.id());
             effects.push(Effect::Destroy { region: source.id(), peer, merged_into });
+            effects.extend(self.delete_data([])); // a snapshot of the source's own went with it
         }
         let own = self.peer_here(target);
         if own.is_some_and(|own| self.lock().roles.of(target.id(), own).is_leader()) {

@@ -137,7 +137,8 @@ impl<S: Storage> Peers<S> {
     /// `committed` what Raft knows to be committed here. If it is accepted, its range is kept from other snapshots until it is
     /// persisted or given up. A later one of the same region takes its place.
     ///
-    /// The result says which regions are to be stopped or destroyed for it. They are known to be merged into this one, so make
+    /// The result says which regions are to be stopped or destroyed for it, and which data is to be deleted because the earlier
+    /// one was to replace it and this one does not. The regions are known to be merged into this one, so make
     /// sure before that Raft takes the snapshot: what was stopped for one that is given up has to be added to the pool again.
     ///
     /// # Errors
@@ -168,9 +169,11 @@ impl<S: Storage> Peers<S> {
         if !sources.is_empty() {
             self.check_may_take_others(&state, id, committed)?;
         }
-        let effects = sources.iter().map(|source| source.effect()).collect();
+        let mut effects: Vec<_> = sources.iter().map(|source| source.effect()).collect();
         let snapshot = Snapshot { region: region.clone(), peer, is_first, position, sources };
         state.accepted.by_region.insert(id, snapshot);
+        drop(state);
+        effects.extend(self.delete_data([]));
         Ok(effects)
     }
 
@@ -202,10 +205,12 @@ impl<S: Storage> Peers<S> {
         if applied < committed { Err(SnapshotError::Unapplied { region, applied, committed }) } else { Ok(()) }
     }
 
-    /// Gives up a snapshot that was accepted, such as one that Raft did not want. Data in its range that nobody deleted because
-    /// the snapshot was to replace it stays until the next one does, or [`delete_unowned`](Self::delete_unowned).
-    pub fn give_up_snapshot(&self, region: RegionId) {
+    /// Gives up a snapshot that was accepted, such as one that Raft did not want. The result says which data is to be deleted,
+    /// because the snapshot was to replace it and nobody else owns it.
+    #[must_use]
+    pub fn give_up_snapshot(&self, region: RegionId) -> Vec<Effect> {
         self.lock().accepted.forget(region);
+        self.delete_data([])
     }
 
     /// Persists an accepted snapshot and publishes its region, in state Applying; what was merged into it is destroyed with it.

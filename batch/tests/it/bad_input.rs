@@ -1,6 +1,6 @@
 //! Bad input through the pool: commands that no correct proposer sends. Each is refused with a typed error, the same on two
 //! replicas whose stores hold other things, nothing is written but the applied index, and that one moves on (spec section
-//! 5.2). What cannot even be decoded does not come that far.
+//! 5.2). So it is with an entry that cannot even be decoded, which comes as an empty one.
 
 use regionmeta::layout::{apply_state_key, region_state_key};
 use regionmeta::{
@@ -10,11 +10,11 @@ use regionmeta::{
     RegionEpoch, RegionId, RollbackMerge, Split, SplitRequest, StoreId, StoreIdent, TransferLeader, VerifyHash,
     WitnessSwitch,
 };
-use regionmeta_batch::apply::{AnswerError, ApplySettings, Data, Entry, Mutation};
+use regionmeta_batch::apply::{AnswerError, ApplySettings, Data, Entry, ExecResult, Mutation};
 use regionmeta_batch::storage::{Durability, Family, MemStorage, Storage};
 use regionmeta_batch::{Store, records};
 
-use crate::common::{IDENT, at, builder, dump, learner, put, put_raw, put_region, voter};
+use crate::common::{Dump, IDENT, at, builder, dump, learner, put, put_raw, put_region, voter};
 use crate::pool::Running;
 
 /// `[d, m)` at epoch 5/5, with peers 3 and 4 on the stores 1 and 2.
@@ -288,13 +288,15 @@ fn bad_input_is_refused_alike_and_writes_nothing() {
     }
 }
 
+/// What a store has, but for how far the region was applied.
+fn but_apply_state(replica: &Running<MemStorage>) -> Dump {
+    let mut dump = dump(replica.store.storage());
+    dump.retain(|(_, key, _)| *key != apply_state_key(REGION));
+    dump
+}
+
 /// Sends a bad command with data of the host's, and asserts that nothing but the apply state has changed.
 fn answer_to_bad(replica: &Running<MemStorage>, index: u64, request: &AdminRequest, what: &str) -> AdminError {
-    let but_apply_state = |replica: &Running<MemStorage>| {
-        let mut dump = dump(replica.store.storage());
-        dump.retain(|(_, key, _)| *key != apply_state_key(REGION));
-        dump
-    };
     let (before, sequence) = (but_apply_state(replica), replica.store.meta().sequence());
     assert!(before.iter().any(|(_, key, _)| *key == region_state_key(REGION)));
     let data = Data::List(vec![Mutation::Put { key: b"zbad".to_vec(), value: b"bad".to_vec() }]);
@@ -320,20 +322,58 @@ fn answer_to_bad(replica: &Running<MemStorage>, index: u64, request: &AdminReque
     error
 }
 
-/// A host that meets such an entry in its log cannot know what it was to do; every replica meets the same bytes.
+/// The request with every byte in turn that may be its type's number made an unknown one; those that say so when read.
+fn of_unknown_type(command: AdminCommand) -> Vec<(Vec<u8>, AdminCodecError)> {
+    let kind = command.kind() as u8;
+    let bytes = AdminRequest { header: AdminHeader::new(REGION, EPOCH), command }.encode().unwrap();
+    let unknown = |at: usize| {
+        let mut bytes = bytes.clone();
+        bytes[at] = 99;
+        let error = AdminRequest::decode(&bytes).err()?;
+        matches!(error, AdminCodecError::UnknownKind { number: 99, .. }).then_some((bytes, error))
+    };
+    (0..bytes.len()).filter(|&at| bytes[at] == kind).filter_map(unknown).collect()
+}
+
+/// As a host brings a committed entry: what cannot be read is counted and nothing else, and its error is the proposer's answer.
+fn committed<S: Storage>(index: u64, bytes: &[u8]) -> (Entry<S, u64>, Option<AdminCodecError>) {
+    match AdminRequest::decode(bytes) {
+        Ok(request) => (Entry::admin(at(index), request, index), None),
+        Err(error) => (Entry::empty(at(index), index), Some(error)),
+    }
+}
+
+/// No replica can know what such an entry was to do, and all meet the same bytes: they agree, and go on behind it.
 #[test]
-fn an_unknown_type_is_a_typed_error_and_reaches_no_region() {
-    let header = AdminHeader::new(REGION, EPOCH);
+fn an_entry_of_an_unknown_type_is_refused_alike_and_counts() {
+    let elsewhere = draft(50, "t", "", vec![voter(51, 2)]).build().unwrap();
+    let replicas = [replica(1, &[sibling()]), replica(2, &[elsewhere])];
+    let mut index = 5;
     for command in of_each_kind() {
-        let kind = command.kind() as u8;
-        let bytes = AdminRequest { header, command }.encode().unwrap();
-        let unknown = |at: usize| {
-            let mut bytes = bytes.clone();
-            bytes[at] = 99;
-            AdminRequest::decode(&bytes)
-        };
-        let places = (0..bytes.len()).filter(|&at| bytes[at] == kind);
-        let refused = |at| matches!(unknown(at), Err(AdminCodecError::UnknownKind { number: 99, .. }));
-        assert!(places.into_iter().any(refused), "{kind}");
+        let kind = command.kind();
+        let entries = of_unknown_type(command);
+        assert!(!entries.is_empty(), "{kind:?}");
+        for (bytes, error) in entries {
+            index += 1;
+            let before = replicas.each_ref().map(but_apply_state);
+            let sequences = replicas.each_ref().map(|replica| replica.store.meta().sequence());
+            for replica in &replicas {
+                let (entry, refused) = committed(index, &bytes);
+                assert_eq!(refused.as_ref(), Some(&error), "{kind:?}");
+                replica.send(REGION, entry);
+                assert_eq!(replica.answer().result.unwrap(), ExecResult::Written, "{kind:?}");
+                assert_eq!(replica.store.apply_state(REGION).applied_index.get(), index, "{kind:?}: it does not count");
+            }
+            assert!(replicas.each_ref().map(but_apply_state) == before, "{kind:?}: something was written");
+            assert_eq!(replicas.each_ref().map(|replica| replica.store.meta().sequence()), sequences, "{kind:?}");
+        }
+    }
+    // The next command that can be read is executed by both.
+    let next = split_of(&[("f", 30, &[31, 32])]);
+    let bytes = AdminRequest { header: AdminHeader::new(REGION, EPOCH), command: next }.encode().unwrap();
+    for replica in &replicas {
+        replica.send(REGION, committed(index + 1, &bytes).0);
+        assert!(matches!(replica.answer().result, Ok(ExecResult::Admin { .. })));
+        assert!(replica.store.meta().snapshot().get(30.into()).is_some());
     }
 }

@@ -28,6 +28,7 @@ mod hostile;
 mod kill;
 mod memory;
 mod merge;
+mod merge_absent;
 mod model;
 mod numbered;
 mod options;

@@ -26,7 +26,6 @@ on_each_storage!(
     a_chain_of_merges_resolves,
     a_merge_goes_on_after_a_restart,
     a_waiting_target_can_be_stopped,
-    a_source_that_leaves_ends_the_wait,
     a_target_is_not_destroyed_in_the_batch_of_its_merge,
     merges_that_wait_for_each_other_end_where_they_were,
     who_waits_for_a_circle_ends_as_well,
@@ -34,18 +33,18 @@ on_each_storage!(
 );
 
 /// `["", h)`, `[h, p)` and `[p, "")`, each with one peer, on store 1.
-const LEFT: RegionId = RegionId::new(2);
-const MIDDLE: RegionId = RegionId::new(10);
-const RIGHT: RegionId = RegionId::new(20);
+pub(crate) const LEFT: RegionId = RegionId::new(2);
+pub(crate) const MIDDLE: RegionId = RegionId::new(10);
+pub(crate) const RIGHT: RegionId = RegionId::new(20);
 
 #[derive(Debug)]
-enum Event {
+pub(crate) enum Event {
     Answered(RegionId, u64, Result<(), AnswerError>),
     CatchUp { target: RegionId, source: RegionId },
     Stopped(RegionId),
 }
 
-struct Recorder(Sender<Event>);
+pub(crate) struct Recorder(Sender<Event>);
 
 impl<S: Storage> ApplyHost<S> for Recorder {
     type Tag = ();
@@ -64,14 +63,14 @@ impl<S: Storage> ApplyHost<S> for Recorder {
     }
 }
 
-struct Merging<S: Storage> {
-    store: Arc<Store<S>>,
-    pool: ApplyPool<S, Recorder>,
-    events: Receiver<Event>,
+pub(crate) struct Merging<S: Storage> {
+    pub(crate) store: Arc<Store<S>>,
+    pub(crate) pool: ApplyPool<S, Recorder>,
+    pub(crate) events: Receiver<Event>,
 }
 
 impl<S: Storage> Merging<S> {
-    fn bootstrapped(storage: S) -> Self {
+    pub(crate) fn bootstrapped(storage: S) -> Self {
         let store = builder().bootstrap_storage(storage, &EmbeddedPd::new(CLUSTER)).unwrap();
         let mut batch = store.begin();
         batch.apply(LEFT, at(6), RegionEpoch::new(1, 1), &split("p", 20, &[21])).unwrap();
@@ -88,38 +87,38 @@ impl<S: Storage> Merging<S> {
         Self { store, pool, events }
     }
 
-    fn region(&self, id: RegionId) -> Region {
+    pub(crate) fn region(&self, id: RegionId) -> Region {
         self.store.meta().snapshot().get(id).unwrap().region().clone()
     }
 
-    fn next(&self, id: RegionId) -> u64 {
+    pub(crate) fn next(&self, id: RegionId) -> u64 {
         self.store.apply_state(id).applied_index.get() + 1
     }
 
-    fn send(&self, id: RegionId, index: u64, epoch: RegionEpoch, command: AdminCommand) {
+    pub(crate) fn send(&self, id: RegionId, index: u64, epoch: RegionEpoch, command: AdminCommand) {
         let request = AdminRequest { header: AdminHeader::new(id, epoch), command };
         self.pool.router().send(id, Entry::admin(at(index), request, ())).unwrap();
     }
 
-    fn write(&self, id: RegionId, index: u64) {
+    pub(crate) fn write(&self, id: RegionId, index: u64) {
         let entry = Entry::write(at(index), self.region(id).epoch(), Data::None, ());
         self.pool.router().send(id, entry).unwrap();
     }
 
     #[track_caller]
-    fn write_and_expect(&self, id: RegionId) {
+    pub(crate) fn write_and_expect(&self, id: RegionId) {
         let index = self.next(id);
         self.write(id, index);
         self.expect_applied(id, index);
     }
 
     #[track_caller]
-    fn event(&self) -> Event {
+    pub(crate) fn event(&self) -> Event {
         self.events.recv_timeout(WATCHDOG).expect("nothing happens: a deadlock")
     }
 
     #[track_caller]
-    fn expect_applied(&self, id: RegionId, index: u64) {
+    pub(crate) fn expect_applied(&self, id: RegionId, index: u64) {
         match self.event() {
             Event::Answered(region, found, Ok(())) if (region, found) == (id, index) => {}
             other => panic!("{id} {index} should be applied, but {other:?}"),
@@ -128,14 +127,14 @@ impl<S: Storage> Merging<S> {
 
     /// Prepares `source` to be merged into `target`, and returns it as it then is.
     #[track_caller]
-    fn prepare(&self, source: RegionId, target: RegionId) -> Region {
+    pub(crate) fn prepare(&self, source: RegionId, target: RegionId) -> Region {
         let index = self.next(source);
         self.send(source, index, self.region(source).epoch(), prepare(&self.region(target), index));
         self.expect_applied(source, index);
         self.region(source)
     }
 
-    fn commit(&self, target: RegionId, source: &Region) {
+    pub(crate) fn commit(&self, target: RegionId, source: &Region) {
         let epoch = source.merge_state().unwrap().target.epoch();
         self.send(target, self.next(target), epoch, commit(source));
     }
@@ -147,11 +146,11 @@ impl<S: Storage> Merging<S> {
     }
 }
 
-fn prepare(target: &Region, index: u64) -> AdminCommand {
+pub(crate) fn prepare(target: &Region, index: u64) -> AdminCommand {
     AdminCommand::PrepareMerge(PrepareMerge { target: target.clone(), min_index: index.into() })
 }
 
-fn commit(source: &Region) -> AdminCommand {
+pub(crate) fn commit(source: &Region) -> AdminCommand {
     let commit = source.merge_state().unwrap().commit;
     AdminCommand::CommitMerge(CommitMerge { source: source.clone(), commit, entries: Vec::new() })
 }
@@ -164,7 +163,7 @@ fn ranges<S: Storage>(store: &Store<S>) -> Vec<(u64, u64, String)> {
 }
 
 #[track_caller]
-fn assert_merged_away<S: Storage>(store: &Store<S>, source: &Region, target: RegionId) {
+pub(crate) fn assert_merged_away<S: Storage>(store: &Store<S>, source: &Region, target: RegionId) {
     let record: Region = records::read(store.storage(), Family::Raft, &region_state_key(source.id())).unwrap().unwrap();
     assert_eq!((record.state(), record.epoch()), (PeerState::Tombstone, source.epoch()));
     assert_eq!(record.merge_state().unwrap().target.id(), target);
@@ -338,7 +337,7 @@ fn a_merge_goes_on_after_a_restart(disk: &impl Disk) {
 }
 
 /// A source that is ahead of this store, as the other stores have it.
-fn source_to_come() -> Region {
+pub(crate) fn source_to_come() -> Region {
     Merging::bootstrapped(regionmeta_batch::storage::MemStorage::new()).prepare(RIGHT, MIDDLE)
 }
 
@@ -352,30 +351,6 @@ fn a_waiting_target_can_be_stopped(disk: &impl Disk) {
     assert!(matches!(closed, Event::Answered(MIDDLE, found, Err(AnswerError::Closed { .. })) if found == index));
     assert!(matches!(merging.event(), Event::Stopped(MIDDLE)));
     merging.write_and_expect(LEFT);
-}
-
-/// The command cannot be executed on this store, and skipping it would make the region another one than elsewhere.
-fn a_source_that_leaves_ends_the_wait(disk: &impl Disk) {
-    let merging = Merging::bootstrapped(disk.storage());
-    let index = merging.next(MIDDLE);
-    merging.commit(MIDDLE, &source_to_come());
-    assert!(matches!(merging.event(), Event::CatchUp { .. }));
-    assert!(merging.pool.router().stop(RIGHT));
-    assert!(matches!(merging.event(), Event::Stopped(RIGHT)));
-    let ended = merging.event();
-    assert!(
-        matches!(ended, Event::Answered(MIDDLE, found, Err(AnswerError::NotApplied(_))) if found == index),
-        "{ended:?}"
-    );
-    assert!(matches!(merging.event(), Event::Stopped(MIDDLE)));
-    assert_eq!(merging.next(MIDDLE), index, "the entry does not count");
-    // The source was away for a snapshot of its own, say. Both come back, and go on where they were.
-    assert!(merging.pool.router().add(RIGHT) && merging.pool.router().add(MIDDLE));
-    let source = merging.prepare(RIGHT, MIDDLE);
-    merging.commit(MIDDLE, &source);
-    merging.expect_applied(MIDDLE, index);
-    assert!(matches!(merging.event(), Event::Stopped(RIGHT)));
-    assert_merged_away(&merging.store, &source, MIDDLE);
 }
 
 /// The keys of the source went to the target, and the target's to another store: in one changeset that looked as if the
@@ -406,7 +381,7 @@ fn a_target_is_not_destroyed_in_the_batch_of_its_merge(disk: &impl Disk) {
 }
 
 /// The region as a PrepareMerge that never was would leave it.
-fn as_if_prepared(region: &Region, target: &Region, commit: u64) -> Region {
+pub(crate) fn as_if_prepared(region: &Region, target: &Region, commit: u64) -> Region {
     let merge = MergeState { min_index: commit.into(), commit: commit.into(), target: target.as_ref() };
     let epoch = region.epoch().with_conf_ver_moved(1).unwrap().with_version_moved(1).unwrap();
     RegionDraft { state: PeerState::Merging, merge_state: Some(merge), epoch, ..region.to_draft() }.build().unwrap()

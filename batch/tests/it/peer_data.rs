@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use regionmeta::{KeyRange, Peer, RegionDraft, RegionEpoch, RegionId};
+use regionmeta::{KeyRange, Peer, PeerId, RegionDraft, RegionEpoch, RegionId};
 use regionmeta_batch::peers::{DataRange, Destroyed, Effect, Finished, Peers, SnapshotError};
 use regionmeta_batch::storage::{MemStorage, Storage};
 
@@ -69,8 +69,6 @@ struct Host {
     /// The letters that the host has data of.
     data: BTreeSet<u8>,
     to_delete: Vec<DataRange>,
-    /// Kept from deletion by snapshots that were given up.
-    given_up: BTreeSet<u8>,
 }
 
 const LETTERS: std::ops::RangeInclusive<u8> = b'a'..=b'p';
@@ -160,16 +158,25 @@ impl Host {
         if self.random.u32(..4) == 0 {
             // What is destroyed meanwhile keeps its data in that range.
             self.destroy();
-            self.peers.give_up_snapshot(id);
-            self.given_up.extend(Self::letters(range));
-            return;
+            return self.end_snapshot(id, peer, known.is_none());
         }
         let effects = self.peers.persist_snapshot(id, 8.into(), 0.into()).unwrap();
         self.take(effects);
         assert!(self.peers.start_ingestion(id));
         self.data.extend(Self::letters(range));
-        self.given_up.retain(|letter| !range.contains(&[*letter]));
         assert!(matches!(self.peers.finish_snapshot(id).unwrap(), Finished::Normal(_)));
+    }
+
+    /// It does not come: its peer is destroyed, or it is given up.
+    fn end_snapshot(&mut self, id: RegionId, peer: PeerId, waits: bool) {
+        let effects = match waits && self.random.bool() {
+            true => match self.peers.destroy(id, peer).unwrap() {
+                Destroyed::Buried { effects, .. } => effects,
+                other => panic!("{other:?}"),
+            },
+            false => self.peers.give_up_snapshot(id),
+        };
+        self.take(effects);
     }
 
     fn delete(&mut self) {
@@ -190,7 +197,7 @@ impl Host {
             let is_owned = meta.locate(&[letter]).is_some();
             let waits = self.to_delete.iter().filter(|range| range.as_range().contains(&[letter])).count();
             assert!(waits <= 1 && (waits == 0 || !is_owned), "step {step}: {letter} is deleted {waits} times");
-            let may_stay = is_owned || waits > 0 || self.given_up.contains(&letter);
+            let may_stay = is_owned || waits > 0;
             let has_data = self.data.contains(&letter);
             assert!(!is_owned || has_data, "step {step}: the data of {} is gone", char::from(letter));
             assert!(!has_data || may_stay, "step {step}: the data of {} stays for ever", char::from(letter));
@@ -202,8 +209,7 @@ impl Host {
 fn deletions_against_a_model() {
     let (_, random) = seeded("deletions_against_a_model");
     let peers = Peers::new(started(&Mem::empty()));
-    let (data, given_up) = (LETTERS.collect(), BTreeSet::new());
-    let mut host = Host { peers, random, next_id: 100, data, to_delete: Vec::new(), given_up };
+    let mut host = Host { peers, random, next_id: 100, data: LETTERS.collect(), to_delete: Vec::new() };
     for step in 0..3_000 {
         match host.random.u32(..10) {
             0..=2 => host.split(),
@@ -213,14 +219,40 @@ fn deletions_against_a_model() {
         }
         host.check(step);
     }
-    let unowned = host.peers.delete_unowned();
-    host.take(unowned);
     while !host.to_delete.is_empty() {
         host.delete();
     }
-    host.given_up.clear();
     host.check(u32::MAX);
     assert!(host.peers.store().meta().snapshot().validate().is_empty());
+}
+
+/// What was left to a snapshot is deleted when that is replaced by a narrower one, and the rest when it does not come at all;
+/// none of it twice, and nothing for one that comes.
+#[test]
+fn what_was_left_to_a_snapshot_that_does_not_come_is_deleted() {
+    let store = started(&Mem::empty());
+    let peers = Peers::new(store.clone());
+    assert_eq!(peers.on_message(&vote(&store, OTHER, 51, RegionEpoch::new(3, 3))).unwrap(), CREATED);
+    apply(&store, FIRST, &split("m", 10, &[11]));
+    bury(&peers, CHILD);
+    let accept = |start: &str, end: &str| {
+        let own = vec![Peer::voter(51.into(), store.ident().store_id)];
+        let range = KeyRange::from_wire(start.as_bytes(), end.as_bytes());
+        let region = RegionDraft::new(OTHER, range, RegionEpoch::new(3, 3), own).build().unwrap();
+        peers.accept_snapshot(&region, at(20), 0.into()).unwrap()
+    };
+    assert_eq!(accept("n", ""), []);
+    assert_eq!(peers.delete_unowned(), [delete("m", "n")], "the data of who was buried before");
+    confirm(&peers, &[delete("m", "n")]);
+    assert_eq!((peers.delete_unowned(), accept("n", "")), (vec![delete("m", "n")], vec![]));
+    assert_eq!(accept("p", "t"), [delete("n", "p"), delete("t", "")]);
+    assert_eq!((peers.give_up_snapshot(OTHER), peers.delete_unowned()), (vec![delete("p", "t")], vec![]));
+
+    let waiting = [delete("m", "n"), delete("n", "p"), delete("p", "t"), delete("t", "")];
+    confirm(&peers, &waiting);
+    assert_eq!((accept("p", "t"), peers.delete_unowned().len()), (vec![], 2));
+    let Destroyed::Buried { effects, .. } = peers.destroy(OTHER, 51.into()).unwrap() else { panic!() };
+    assert_eq!((effects, peers.delete_unowned()), (vec![delete("p", "t")], vec![]));
 }
 
 /// A snapshot that moves a region leaves what lies outside of the new range, but for what others own.

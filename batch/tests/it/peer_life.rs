@@ -263,9 +263,10 @@ fn a_split_takes_the_place_of_a_peer_that_waits(disk: &impl Disk) {
     // The split is on its way: the waiting peer must not be buried, and when the batch is given up it is as before.
     let mut batch = store.begin();
     batch.apply(FIRST, entry, epoch, &split("m", 10, &[11])).unwrap();
-    assert_eq!(peers.destroy(child, 11.into()).unwrap(), Destroyed::Replaced);
+    assert_eq!(peers.destroy(child, 11.into()).unwrap(), Destroyed::NotYet);
     assert!(record(&store, child).is_none());
     drop(batch);
+    assert_eq!(peers.peer(child).map(|peer| peer.peer_id), Some(11.into()), "the host was not told that it is gone");
     let mut batch = store.begin();
     let others = batch.apply(FIRST, entry, epoch, &split("m", 10, &[12])).unwrap();
     assert_eq!(others.records().count(), 1, "the reservation of the peer that waits is gone");
@@ -290,6 +291,16 @@ fn a_split_takes_the_place_of_a_peer_that_waits(disk: &impl Disk) {
     assert!(peers.peer(RegionId::new(30)).unwrap().is_initialized());
     let epoch = current(&store, RegionId::new(30)).unwrap().epoch();
     assert_eq!(peers.on_message(&vote(&store, RegionId::new(30), 31, epoch)).unwrap(), MessageAction::Deliver);
+    // That is final from the commit on, before the host has taken the result.
+    let fast = RegionId::new(40);
+    assert_eq!(peers.on_message(&vote(&store, fast, 41, epoch)).unwrap(), CREATED);
+    let mut batch = store.begin();
+    let (entry, parent) =
+        (at(store.apply_state(FIRST).applied_index.get() + 1), current(&store, FIRST).unwrap().epoch());
+    batch.apply(FIRST, entry, parent, &split("b", 40, &[41])).unwrap();
+    assert_eq!(peers.destroy(fast, 41.into()).unwrap(), Destroyed::NotYet);
+    batch.commit().unwrap();
+    assert_eq!(peers.destroy(fast, 41.into()).unwrap(), Destroyed::Replaced);
     // And nothing of the reservation is left.
     assert!(matches!(peers.destroy(RegionId::new(30), 31.into()).unwrap(), Destroyed::Buried { .. }));
     assert_eq!(peers.on_message(&vote(&store, RegionId::new(30), 32, epoch)).unwrap(), CREATED);

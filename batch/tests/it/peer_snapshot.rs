@@ -189,9 +189,9 @@ fn accepted_snapshots_keep_their_ranges<D: Disk>(disk: &D) {
     let overlaps =
         || matches!(peers.accept_snapshot(&two, position(20), NOTHING), Err(SnapshotError::OverlapsSnapshot { .. }));
     assert!(overlaps());
-    peers.give_up_snapshot(OTHER);
+    assert_eq!(peers.give_up_snapshot(OTHER), []);
     assert!(!overlaps(), "a snapshot that was given up keeps its range");
-    peers.give_up_snapshot(two.id());
+    assert_eq!(peers.give_up_snapshot(two.id()), []);
     peers.accept_snapshot(&one, position(20), NOTHING).unwrap();
     assert!(overlaps());
     assert!(matches!(peers.destroy(OTHER, 51.into()).unwrap(), Destroyed::Buried { .. }));
@@ -214,7 +214,7 @@ fn a_split_was_faster_than_the_snapshot<D: Disk>(disk: &D) {
     let child = snapshot(&store, CHILD, 11, ("m", ""), 9);
     assert_eq!(merged_elsewhere(&peers, OTHER, CHILD, 11, 8).unwrap(), MessageAction::Drop);
     peers.accept_snapshot(&child, position(20), NOTHING).unwrap();
-    peers.give_up_snapshot(CHILD);
+    assert_eq!(peers.give_up_snapshot(CHILD), []);
     let lone = snapshot(&store, CHILD, 11, ("m", ""), 8);
     assert!(matches!(peers.accept_snapshot(&lone, position(20), NOTHING), Err(SnapshotError::Overlaps { .. })));
     peers.accept_snapshot(&child, position(20), NOTHING).unwrap();

@@ -148,7 +148,7 @@ fn what_a_snapshot_is_refused_for() {
     let accept = |region: &Region, index, committed: u64| {
         let accepted = peers.accept_snapshot(region, at(index), LogIndex::new(committed));
         if accepted.is_ok() {
-            peers.give_up_snapshot(region.id());
+            assert_eq!(peers.give_up_snapshot(region.id()), []);
         }
         accepted
     };

@@ -76,7 +76,11 @@ impl AdminRequest {
     /// length.
     ///
     /// # Errors
-    /// [`AdminCodecError`]. The same bytes give the same answer on every replica of this version.
+    /// [`AdminCodecError`]. The same bytes give the same answer on every replica of this version. So a committed entry that
+    /// cannot be read is refused like a command whose conditions do not hold: it counts as applied and changes nothing. Whoever
+    /// applies the log puts an empty entry in its position, and tells its proposer this error; left out, it would be a gap that
+    /// no later entry gets over. Propose a command of a new version only when every store of the group has that version: an
+    /// older one would refuse what the others execute.
     pub fn decode(bytes: &[u8]) -> Result<Self, AdminCodecError> {
         check_length(bytes.len())?;
         let table = flatbuffers::root_with_opts::<wire::AdminRequest<'_>>(&verifier_options(bytes), bytes)
