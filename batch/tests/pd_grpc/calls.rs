@@ -231,6 +231,21 @@ fn calls_work_inside_another_runtime() {
     });
 }
 
+/// A server starts, fails to start, and ends there too.
+#[test]
+fn a_server_starts_inside_another_runtime() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let Served { pd, server, client } = Served::bootstrapped();
+        assert_eq!(client.is_bootstrapped(), Ok(true));
+        server.stop().unwrap();
+        let tls = ServerTls { identity: identity(b"no certificate", b"no key"), client_ca_pem: None };
+        let nonsense = ServerSettings { tls: Some(tls), ..settings() };
+        let started = GrpcServer::start(std::sync::Arc::new(pd), "127.0.0.1:0".parse().unwrap(), nonsense);
+        assert!(matches!(started, Err(GrpcError::Tls(_))), "{started:?}");
+    });
+}
+
 const AUTHORITY: &[u8] = include_bytes!("tls/authority.pem");
 const STRANGER: &[u8] = include_bytes!("tls/stranger.pem");
 
