@@ -7,7 +7,7 @@ use std::collections::HashSet;
 
 use regionmeta::{ClusterId, KeyBuf, KeyRange, Peer, PeerId, Region, RegionError, RegionId, StoreId};
 
-use super::{HeartbeatResponse, Operator, PdError, RegionInfo, SplitIds, StoreInfo};
+use super::{DownPeer, HeartbeatResponse, Operator, PdError, RegionHeartbeat, RegionInfo, SplitIds, StoreInfo};
 
 /// What is wrong with an answer of PD's.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -161,16 +161,30 @@ pub fn scan(range: KeyRange<'_>, limit: usize, found: &[RegionInfo]) -> Result<(
 /// # Errors
 /// [`AnswerError::ForeignPeer`].
 pub fn info(found: &RegionInfo) -> Result<(), AnswerError> {
-    let down = found.down_peers.iter().map(|down| ("down peer", down.peer));
-    let pending = found.pending_peers.iter().map(|&peer| ("pending peer", peer));
-    let named = found.leader.map(|leader| ("leader", leader)).into_iter().chain(down).chain(pending);
-    for (what, peer) in named {
-        let known = found.region.peers().any(|known| known.id == peer.id && known.store_id == peer.store_id);
-        if !known {
-            return Err(AnswerError::ForeignPeer { what, peer, region: found.region.clone() });
-        }
+    let leader = found.leader.map(|leader| ("leader", leader));
+    own_peers(&found.region, leader.into_iter().chain(lagging(&found.down_peers, &found.pending_peers)))
+}
+
+/// Down and pending peers are the region's: PD would tell everyone who asks. For a heartbeat that comes over the wire.
+///
+/// # Errors
+/// [`AnswerError::ForeignPeer`].
+pub fn heartbeat(found: &RegionHeartbeat) -> Result<(), AnswerError> {
+    own_peers(&found.region, lagging(&found.down_peers, &found.pending_peers))
+}
+
+fn lagging(down: &[DownPeer], pending: &[Peer]) -> impl Iterator<Item = (&'static str, Peer)> {
+    let down = down.iter().map(|down| ("down peer", down.peer));
+    down.chain(pending.iter().map(|&peer| ("pending peer", peer)))
+}
+
+fn own_peers(region: &Region, named: impl IntoIterator<Item = (&'static str, Peer)>) -> Result<(), AnswerError> {
+    let foreign =
+        |&(_, peer): &(_, Peer)| !region.peers().any(|own| (own.id, own.store_id) == (peer.id, peer.store_id));
+    match named.into_iter().find(foreign) {
+        Some((what, peer)) => Err(AnswerError::ForeignPeer { what, peer, region: region.clone() }),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// A response names a region, a leader, and an operator that can be meant. Whether it fits the region is not asked here.
