@@ -321,6 +321,21 @@ fn an_operator_is_repeated_until_the_epoch_moves_or_eight_times() {
     assert_eq!(pd.advise(&led(&made(100, 0, 7, RegionEpoch::new(2, 1), 2), 6)), None);
 }
 
+/// Nothing is kept for a region that is gone: it may never report again, as the source of a merge does not.
+#[test]
+fn the_operators_of_an_evicted_region_go_with_it() {
+    let pd = EmbeddedPd::new(CLUSTER);
+    begin(&pd);
+    let at = |version| RegionEpoch::new(1, version);
+    let [left, right] = [made(1, 0, 2, at(2), 1), made(2, 2, 7, at(2), 1)];
+    [&left, &right].into_iter().for_each(|region| drop(pd.heartbeat(&led(region, 6)).unwrap()));
+    pd.add_operator(right.id(), Operator::TransferLeader { peers: vec![voter(29, 9)] });
+    assert_eq!(pd.heartbeat(&led(&made(1, 0, 7, at(3), 1), 6)), Ok(Accepted::Changed { evicted: 1 }));
+    let again = made(2, 2, 7, at(4), 1);
+    pd.heartbeat(&led(&again, 6)).unwrap();
+    assert_eq!(pd.advise(&led(&again, 6)), None);
+}
+
 // --- restarts -------------------------------------------------------------------------------------------------------
 
 /// What was told before comes back, and no id twice.
