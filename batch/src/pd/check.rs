@@ -62,6 +62,14 @@ pub fn id(what: &'static str, id: u64) -> Result<u64, AnswerError> {
     if id == 0 { Err(AnswerError::ZeroId { what }) } else { Ok(id) }
 }
 
+/// As many ids as were asked for, none of them 0, end in this one.
+///
+/// # Errors
+/// [`AnswerError::ZeroId`].
+pub fn ids(asked: u32, last: u64) -> Result<u64, AnswerError> {
+    id("a new id", last.saturating_sub(u64::from(asked.saturating_sub(1)))).map(|_| last)
+}
+
 /// The store that was asked for.
 ///
 /// # Errors

@@ -22,6 +22,9 @@ fn before_the_cluster_is_there() {
     assert_eq!(client.get_region(b"k").map(drop), not_bootstrapped);
     assert_eq!(client.cluster_config().map(drop), not_bootstrapped);
     assert!(client.alloc_id().unwrap() < client.alloc_id().unwrap());
+    let before = client.alloc_id().unwrap();
+    assert_eq!((client.alloc_ids(5), client.alloc_id()), (Ok(before + 5), Ok(before + 6)));
+    assert!(matches!(client.alloc_ids(u32::MAX), Err(PdError::Refused(_))));
     assert!(matches!(client.bootstrap(&store(1), &region(2, "a", "", 1)), Err(PdError::Refused(_))));
     assert_eq!(client.bootstrap(&store(1), &region(2, "", "", 1)), Ok(()));
     assert_eq!(client.bootstrap(&store(1), &region(3, "", "", 1)), Err(PdError::AlreadyBootstrapped));

@@ -33,6 +33,10 @@ fn answers_that_cannot_be_meant() {
     assert!(matches!(client.alloc_id(), Err(PdError::InvalidAnswer(AnswerError::Malformed { .. }))));
     pd.answers("AllocID", Answer::Bytes(vec![0; 17 << 20]));
     assert!(matches!(client.alloc_id(), Err(PdError::InvalidAnswer(AnswerError::Malformed { .. }))));
+    pd.answers("AllocID", alloc_id(7, 5));
+    assert!(matches!(client.alloc_ids(3), Err(PdError::InvalidAnswer(AnswerError::Count { asked: 3, found: 1, .. }))));
+    pd.answers("AllocID", Answer::message(&pdpb::AllocIdResponse { header: header(7), id: 2, count: 3 }));
+    assert!(matches!(client.alloc_ids(3), Err(PdError::InvalidAnswer(AnswerError::ZeroId { .. }))));
     pd.answers("AllocID", alloc_id(8, 5));
     assert_eq!(client.alloc_id(), Err(PdError::ClusterMismatch { pd: 8.into(), store: CLUSTER }));
 }
