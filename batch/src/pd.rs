@@ -51,6 +51,14 @@ pub trait PdClient: Send + Sync + fmt::Debug {
     /// [`PdError`].
     fn alloc_id(&self) -> Result<u64, PdError>;
 
+    /// `count` new ids in a row, of which the last is returned. A client that hands them out one at a time refuses more.
+    ///
+    /// # Errors
+    /// [`PdError`].
+    fn alloc_ids(&self, count: u32) -> Result<u64, PdError> {
+        if count == 1 { self.alloc_id() } else { Err(PdError::Refused(format!("{count} ids at a time"))) }
+    }
+
     /// Whether some store has bootstrapped the cluster.
     ///
     /// # Errors

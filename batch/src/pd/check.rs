@@ -7,7 +7,7 @@ use std::collections::HashSet;
 
 use regionmeta::{ClusterId, KeyBuf, KeyRange, Peer, PeerId, Region, RegionError, RegionId, StoreId};
 
-use super::{HeartbeatResponse, Operator, PdError, RegionInfo, SplitIds, StoreInfo};
+use super::{DownPeer, HeartbeatResponse, Operator, PdError, RegionHeartbeat, RegionInfo, SplitIds, StoreInfo};
 
 /// What is wrong with an answer of PD's.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -60,6 +60,14 @@ pub fn cluster(pd: ClusterId, store: ClusterId) -> Result<(), PdError> {
 /// [`AnswerError::ZeroId`].
 pub fn id(what: &'static str, id: u64) -> Result<u64, AnswerError> {
     if id == 0 { Err(AnswerError::ZeroId { what }) } else { Ok(id) }
+}
+
+/// As many ids as were asked for, none of them 0, end in this one.
+///
+/// # Errors
+/// [`AnswerError::ZeroId`].
+pub fn ids(asked: u32, last: u64) -> Result<u64, AnswerError> {
+    id("a new id", last.saturating_sub(u64::from(asked.saturating_sub(1)))).map(|_| last)
 }
 
 /// The store that was asked for.
@@ -161,16 +169,30 @@ pub fn scan(range: KeyRange<'_>, limit: usize, found: &[RegionInfo]) -> Result<(
 /// # Errors
 /// [`AnswerError::ForeignPeer`].
 pub fn info(found: &RegionInfo) -> Result<(), AnswerError> {
-    let down = found.down_peers.iter().map(|down| ("down peer", down.peer));
-    let pending = found.pending_peers.iter().map(|&peer| ("pending peer", peer));
-    let named = found.leader.map(|leader| ("leader", leader)).into_iter().chain(down).chain(pending);
-    for (what, peer) in named {
-        let known = found.region.peers().any(|known| known.id == peer.id && known.store_id == peer.store_id);
-        if !known {
-            return Err(AnswerError::ForeignPeer { what, peer, region: found.region.clone() });
-        }
+    let leader = found.leader.map(|leader| ("leader", leader));
+    own_peers(&found.region, leader.into_iter().chain(lagging(&found.down_peers, &found.pending_peers)))
+}
+
+/// Down and pending peers are the region's: PD would tell everyone who asks. For a heartbeat that comes over the wire.
+///
+/// # Errors
+/// [`AnswerError::ForeignPeer`].
+pub fn heartbeat(found: &RegionHeartbeat) -> Result<(), AnswerError> {
+    own_peers(&found.region, lagging(&found.down_peers, &found.pending_peers))
+}
+
+fn lagging(down: &[DownPeer], pending: &[Peer]) -> impl Iterator<Item = (&'static str, Peer)> {
+    let down = down.iter().map(|down| ("down peer", down.peer));
+    down.chain(pending.iter().map(|&peer| ("pending peer", peer)))
+}
+
+fn own_peers(region: &Region, named: impl IntoIterator<Item = (&'static str, Peer)>) -> Result<(), AnswerError> {
+    let foreign =
+        |&(_, peer): &(_, Peer)| !region.peers().any(|own| (own.id, own.store_id) == (peer.id, peer.store_id));
+    match named.into_iter().find(foreign) {
+        Some((what, peer)) => Err(AnswerError::ForeignPeer { what, peer, region: region.clone() }),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// A response names a region, a leader, and an operator that can be meant. Whether it fits the region is not asked here.

@@ -40,6 +40,10 @@ impl PdClient for Checked<'_> {
         Ok(check::id("a new id", self.inner.alloc_id()?)?)
     }
 
+    fn alloc_ids(&self, count: u32) -> Result<u64, PdError> {
+        Ok(check::ids(count, self.inner.alloc_ids(count)?)?)
+    }
+
     fn is_bootstrapped(&self) -> Result<bool, PdError> {
         self.inner.is_bootstrapped()
     }

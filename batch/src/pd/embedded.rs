@@ -225,17 +225,21 @@ impl Core {
         self.ledger.as_ref().map_or(Ok(()), |ledger| ledger.save(saves, Durability::Synced))
     }
 
-    fn alloc_id(&self) -> Result<u64, PdError> {
+    /// The last of so many ids in a row.
+    fn alloc_ids(&self, count: u32) -> Result<u64, PdError> {
+        if count == 0 {
+            return Err(PdError::Refused("no ids are asked for".to_owned()));
+        }
         let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
-        let id = ids.last.checked_add(1).ok_or_else(|| PdError::Refused("out of ids".to_owned()))?;
-        if id > ids.reserved {
-            let reserved = ids.reserved.saturating_add(ID_BATCH).max(id);
+        let last = ids.last.checked_add(count.into()).ok_or_else(|| PdError::Refused("out of ids".to_owned()))?;
+        if last > ids.reserved {
+            let reserved = ids.reserved.saturating_add(ID_BATCH).max(last);
             // Whatever becomes of a write that fails: ids up to there are handed out only after one that does not.
             self.save(&[Save::Ids(reserved)]).map_err(storage)?;
             ids.reserved = reserved;
         }
-        ids.last = id;
-        Ok(id)
+        ids.last = last;
+        Ok(last)
     }
 
     /// Answers from one moment: if descriptor and info do not belong together, once more while nothing changes.
@@ -259,7 +263,11 @@ impl PdClient for EmbeddedPd {
     }
 
     fn alloc_id(&self) -> Result<u64, PdError> {
-        self.core.alloc_id()
+        self.core.alloc_ids(1)
+    }
+
+    fn alloc_ids(&self, count: u32) -> Result<u64, PdError> {
+        self.core.alloc_ids(count)
     }
 
     fn is_bootstrapped(&self) -> Result<bool, PdError> {

@@ -321,6 +321,23 @@ fn an_operator_is_repeated_until_the_epoch_moves_or_eight_times() {
     assert_eq!(pd.advise(&led(&made(100, 0, 7, RegionEpoch::new(2, 1), 2), 6)), None);
 }
 
+/// Nothing is kept for a region that is gone: it may never report again, as the source of a merge does not.
+#[test]
+fn the_operators_of_an_evicted_region_go_with_it() {
+    let pd = EmbeddedPd::new(CLUSTER);
+    begin(&pd);
+    let at = |version| RegionEpoch::new(1, version);
+    let [left, right] = [made(1, 0, 2, at(2), 1), made(2, 2, 7, at(2), 1)];
+    for region in [&left, &right] {
+        pd.heartbeat(&led(region, 6)).unwrap();
+    }
+    pd.add_operator(right.id(), Operator::TransferLeader { peers: vec![voter(29, 9)] });
+    assert_eq!(pd.heartbeat(&led(&made(1, 0, 7, at(3), 1), 6)), Ok(Accepted::Changed { evicted: 1 }));
+    let again = made(2, 2, 7, at(4), 1);
+    pd.heartbeat(&led(&again, 6)).unwrap();
+    assert_eq!(pd.advise(&led(&again, 6)), None);
+}
+
 // --- restarts -------------------------------------------------------------------------------------------------------
 
 /// What was told before comes back, and no id twice.
@@ -453,6 +470,23 @@ fn no_id_is_handed_out_before_its_batch_is_on_disk() {
     let first = pd.alloc_id().unwrap();
     disk.crash(0);
     assert!(EmbeddedPd::open(CLUSTER, disk).unwrap().alloc_id().unwrap() > first);
+}
+
+/// Blocks and single ids, over restarts: each id once, and a block larger than what is reserved at a time too.
+#[test]
+fn ids_in_a_row_are_handed_out_once() {
+    let disk = MemStorage::new();
+    let mut last = 0;
+    for count in [1, 7, 999, 1, 5_000, 1, 1_000] {
+        let pd = EmbeddedPd::open(CLUSTER, disk.clone()).unwrap();
+        for _ in 0..3 {
+            let end = Checked::new(&pd).alloc_ids(count).unwrap();
+            assert!(end - u64::from(count) >= last, "{count} ids up to {end}, after {last}");
+            last = end;
+        }
+        assert!(pd.alloc_ids(0).is_err());
+        disk.crash(0);
+    }
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! Heartbeats of a store: what they say (spec section 14.2), when they go, and what a storm does to them (T23).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use regionmeta::{
     Changeset, KeyRange, Peer, Reason, Region, RegionDraft, RegionEpoch, RegionId, Stats, StoreMeta, Term,
@@ -11,6 +12,7 @@ use regionmeta_batch::pd::storm::{self, SimulatedClock, StormSettings};
 use regionmeta_batch::pd::{
     DownPeer, EmbeddedPd, Flow, HeartbeatDriver, HeartbeatResponse, HeartbeatSettings, Heartbeats, Operator,
     OperatorError, OperatorHost, PdClient, PdError, PeerProgress, PeerReport, Proposal, RegionHeartbeat, StoreInfo,
+    SystemClock,
 };
 use regionmeta_batch::peers::Effect;
 
@@ -366,6 +368,65 @@ fn a_stream_that_breaks_at_once_is_not_opened_more_often_than_one_that_does_not_
     }
     let connects = bed.pd.line.lock().unwrap().connects;
     assert!((8..=20).contains(&connects), "{connects} connects in a minute");
+}
+
+/// What has just happened wakes the thread that sends.
+#[test]
+fn what_is_urgent_goes_at_once() {
+    let pd = Puppet::new();
+    let (tasks, mut driver) = on_the_machines_clock(50, &pd);
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| driver.run(&stop));
+        std::thread::sleep(Duration::from_millis(50)); // it has nothing to do, and sleeps
+        let mut waited: Vec<_> = (1..=50).map(|region| time_to_send(&tasks, &pd, region)).collect();
+        stop.store(true, Ordering::Relaxed);
+        waited.sort_unstable();
+        // A nap that nobody ends takes ten times as long on average.
+        assert!(waited[25] < Duration::from_millis(5), "{waited:?}");
+    });
+}
+
+/// From the moment at which this store leads a region until PD has the heartbeat.
+fn time_to_send(tasks: &Heartbeats<SystemClock>, pd: &Puppet, region: u64) -> Duration {
+    std::thread::sleep(Duration::from_millis(3));
+    let began = Instant::now();
+    assert!(tasks.lead(region.into(), (region * 10 + 1).into(), 6.into()));
+    while pd.heard().is_empty() {
+        assert!(began.elapsed() < Duration::from_secs(10));
+        std::thread::sleep(Duration::from_micros(200));
+    }
+    began.elapsed()
+}
+
+/// However slowly PD takes each heartbeat, who stops the driver does not wait for all of them.
+#[test]
+fn a_driver_before_a_slow_pd_stops_soon() {
+    let pd = Puppet::new();
+    pd.line.lock().unwrap().pause = Duration::from_millis(50);
+    let (tasks, mut driver) = on_the_machines_clock(256, &pd);
+    (1..=256).for_each(|region| assert!(tasks.lead(region.into(), (region * 10 + 1).into(), 6.into())));
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let running = scope.spawn(|| driver.run(&stop));
+        while pd.heard().is_empty() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let began = Instant::now();
+        stop.store(true, Ordering::Relaxed);
+        running.join().unwrap();
+        assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    });
+}
+
+type OnTheMachinesClock = (Arc<Heartbeats<SystemClock>>, HeartbeatDriver<Arc<dyn PdClient>, Host, SystemClock>);
+
+fn on_the_machines_clock(regions: u64, pd: &Puppet) -> OnTheMachinesClock {
+    let meta = StoreMeta::recover(Some(HERE), (1..=regions).map(|id| made(id, regions)), []).unwrap();
+    let settings = HeartbeatSettings::default();
+    let tasks = Arc::new(Heartbeats::new(HERE, meta.read_handle(), &settings, SystemClock::new()));
+    let driver = HeartbeatDriver::new(tasks.clone(), Arc::new(pd.clone()) as _, Host::default(), &settings);
+    (tasks, driver)
 }
 
 /// Another leader of PD knows nothing of what the one before it was told.

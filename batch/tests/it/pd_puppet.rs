@@ -31,6 +31,8 @@ pub(crate) struct Line {
     /// The next heartbeat is answered with this, and is not kept.
     pub(crate) breaks: Option<PdError>,
     pub(crate) connects: usize,
+    /// How long each heartbeat takes.
+    pub(crate) pause: Duration,
 }
 
 impl Puppet {
@@ -47,6 +49,8 @@ impl Puppet {
 
 impl HeartbeatSender for Puppet {
     fn send(&mut self, heartbeat: &RegionHeartbeat) -> Result<(), PdError> {
+        let pause = self.line.lock().unwrap().pause;
+        std::thread::sleep(pause);
         let mut line = self.line.lock().unwrap();
         match line.breaks.take() {
             Some(error) => Err(error),
@@ -59,8 +63,12 @@ impl HeartbeatSender for Puppet {
 }
 
 impl HeartbeatReceiver for Puppet {
-    fn receive(&mut self, _: Duration) -> Result<Option<HeartbeatResponse>, PdError> {
-        self.line.lock().unwrap().responses.pop_front().transpose()
+    fn receive(&mut self, wait: Duration) -> Result<Option<HeartbeatResponse>, PdError> {
+        let found = self.line.lock().unwrap().responses.pop_front().transpose();
+        if found == Ok(None) {
+            std::thread::sleep(wait);
+        }
+        found
     }
 }
 

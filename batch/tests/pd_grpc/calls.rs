@@ -22,6 +22,9 @@ fn before_the_cluster_is_there() {
     assert_eq!(client.get_region(b"k").map(drop), not_bootstrapped);
     assert_eq!(client.cluster_config().map(drop), not_bootstrapped);
     assert!(client.alloc_id().unwrap() < client.alloc_id().unwrap());
+    let before = client.alloc_id().unwrap();
+    assert_eq!((client.alloc_ids(5), client.alloc_id()), (Ok(before + 5), Ok(before + 6)));
+    assert!(matches!(client.alloc_ids(u32::MAX), Err(PdError::Refused(_))));
     assert!(matches!(client.bootstrap(&store(1), &region(2, "a", "", 1)), Err(PdError::Refused(_))));
     assert_eq!(client.bootstrap(&store(1), &region(2, "", "", 1)), Ok(()));
     assert_eq!(client.bootstrap(&store(1), &region(3, "", "", 1)), Err(PdError::AlreadyBootstrapped));
@@ -228,6 +231,21 @@ fn calls_work_inside_another_runtime() {
         assert_eq!(client.is_bootstrapped(), Ok(true));
         drop(client.region_heartbeats().unwrap());
         drop(client);
+    });
+}
+
+/// A server starts, fails to start, and ends there too.
+#[test]
+fn a_server_starts_inside_another_runtime() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let Served { pd, server, client } = Served::bootstrapped();
+        assert_eq!(client.is_bootstrapped(), Ok(true));
+        server.stop().unwrap();
+        let tls = ServerTls { identity: identity(b"no certificate", b"no key"), client_ca_pem: None };
+        let nonsense = ServerSettings { tls: Some(tls), ..settings() };
+        let started = GrpcServer::start(std::sync::Arc::new(pd), "127.0.0.1:0".parse().unwrap(), nonsense);
+        assert!(matches!(started, Err(GrpcError::Tls(_))), "{started:?}");
     });
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use prost::Message;
 use regionmeta_batch::pd::PdClient;
-use regionmeta_batch::pd::wire::pdpb;
+use regionmeta_batch::pd::wire::{metapb, pdpb};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::Channel;
@@ -80,6 +80,15 @@ fn a_broken_heartbeat_costs_itself_alone() {
                 "twice",
             ),
             (message(|message| message.region.as_mut().unwrap().peers[0].role = 9), "unknown role 9"),
+            // Whoever looked the region up, or scanned over it, would have to refuse PD's answer.
+            (message(|message| message.pending_peers = vec![metapb::Peer { id: 99, ..peer(message) }]), "pending peer"),
+            (
+                message(|message| {
+                    let peer = Some(metapb::Peer { store_id: 99, ..peer(message) });
+                    message.down_peers = vec![pdpb::PeerStats { peer, down_seconds: 700 }];
+                }),
+                "down peer",
+            ),
         ] {
             let refusal = stream.refusal(bytes).await;
             assert!(refusal.contains(why), "{refusal:?} instead of {why:?}");

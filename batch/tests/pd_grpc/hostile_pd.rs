@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use prost::Message;
 use regionmeta::KeyRange;
+use regionmeta_batch::pd::grpc::{GrpcPd, GrpcSettings};
 use regionmeta_batch::pd::wire::{metapb, pdpb};
 use regionmeta_batch::pd::{AnswerError, HeartbeatStream, Operator, PdClient, PdError};
 use tonic::Status;
@@ -32,6 +33,10 @@ fn answers_that_cannot_be_meant() {
     assert!(matches!(client.alloc_id(), Err(PdError::InvalidAnswer(AnswerError::Malformed { .. }))));
     pd.answers("AllocID", Answer::Bytes(vec![0; 17 << 20]));
     assert!(matches!(client.alloc_id(), Err(PdError::InvalidAnswer(AnswerError::Malformed { .. }))));
+    pd.answers("AllocID", alloc_id(7, 5));
+    assert!(matches!(client.alloc_ids(3), Err(PdError::InvalidAnswer(AnswerError::Count { asked: 3, found: 1, .. }))));
+    pd.answers("AllocID", Answer::message(&pdpb::AllocIdResponse { header: header(7), id: 2, count: 3 }));
+    assert!(matches!(client.alloc_ids(3), Err(PdError::InvalidAnswer(AnswerError::ZeroId { .. }))));
     pd.answers("AllocID", alloc_id(8, 5));
     assert_eq!(client.alloc_id(), Err(PdError::ClusterMismatch { pd: 8.into(), store: CLUSTER }));
 }
@@ -82,6 +87,18 @@ fn a_slow_pd_costs_the_deadline_and_no_more() {
     pd.answers("GetMembers", Answer::Nothing);
     assert!(matches!(client.alloc_id(), Err(PdError::Unavailable(_))));
     assert!(started.elapsed() < quick().deadline * 2 + Duration::from_secs(1), "{:?}", started.elapsed());
+}
+
+/// One member is silent for as long as a call may take: the next call begins with the other one.
+#[test]
+fn a_silent_member_does_not_hide_the_others() {
+    let (silent, pd) = (TcpListener::bind("127.0.0.1:0").unwrap(), Fake::new());
+    let settings = GrpcSettings { deadline: Duration::from_millis(500), ..quick() };
+    let addresses = [silent.local_addr().unwrap().to_string(), pd.address.to_string()];
+    let client = GrpcPd::new(CLUSTER, &addresses, settings).unwrap();
+    pd.answers("AllocID", alloc_id(7, 5));
+    assert!(client.alloc_id().is_err_and(|error| error.is_transient()));
+    assert_eq!(client.alloc_id(), Ok(5));
 }
 
 #[test]

@@ -77,7 +77,10 @@ impl Core {
         } else {
             snapshot.get(heartbeat.region.id()).map_or(&heartbeat.region, |entry| entry.region()).clone()
         };
-        verdict.evicted.iter().for_each(|&id| self.infos.remove(id));
+        for &id in &verdict.evicted {
+            self.infos.remove(id);
+            self.operators.forget(id);
+        }
         self.infos.put(region, heartbeat);
         drop(one_at_a_time);
         match verdict.changes_map {

@@ -47,6 +47,16 @@ impl Operators {
         self.regions.store(queues.len(), Ordering::Relaxed);
     }
 
+    /// The region is gone, and may never report again.
+    pub(super) fn forget(&self, region: RegionId) {
+        if self.regions.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
+        queues.remove(&region);
+        self.regions.store(queues.len(), Ordering::Relaxed);
+    }
+
     fn has(&self, region: RegionId) -> bool {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&region)
     }

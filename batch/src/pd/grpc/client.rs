@@ -150,10 +150,19 @@ impl PdClient for GrpcPd {
     }
 
     fn alloc_id(&self) -> Result<u64, PdError> {
-        let request = pdpb::AllocIdRequest { header: self.header(), count: 1 };
+        self.alloc_ids(1)
+    }
+
+    fn alloc_ids(&self, count: u32) -> Result<u64, PdError> {
+        let request = pdpb::AllocIdRequest { header: self.header(), count };
         let found: pdpb::AllocIdResponse =
             self.call("AllocID", About::Cluster, move |mut client| async move { client.alloc_id(request).await })?;
-        Ok(check::id("a new id", found.id)?)
+        // A PD that knows nothing of counts has given one.
+        let (asked, given) = (count as usize, found.count.max(1) as usize);
+        if given != asked {
+            return Err(AnswerError::Count { what: "new ids", asked, found: given }.into());
+        }
+        Ok(check::ids(count, found.id)?)
     }
 
     fn is_bootstrapped(&self) -> Result<bool, PdError> {

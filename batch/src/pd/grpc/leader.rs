@@ -46,7 +46,7 @@ pub(super) struct Leaders {
 struct State {
     current: Option<Leader>,
     search: u64,
-    /// Without a scheme.
+    /// Without a scheme; the one that was asked last comes last.
     addresses: Vec<String>,
     failures: u32,
     not_before: Instant,
@@ -96,10 +96,12 @@ impl Leaders {
         self.lost.fetch_max(leader.search, Ordering::Relaxed); // see `get`
     }
 
-    /// Asks one address after the other. Who serves another cluster is worse than who is away: that error stays.
+    /// Asks one address after the other. Who serves another cluster is worse than who is away: that error stays. If a search ends
+    /// before it has come to the last address, the next one begins where it was: some may be silent for longer than a caller waits.
     async fn search(&self, state: &mut State) -> Result<Leader, PdError> {
         let mut worst = PdError::NoLeader;
         for address in state.addresses.clone() {
+            state.put_last(&address);
             match self.follow(address, state).await {
                 Ok(leader) => return Ok(leader),
                 Err(error) if matches!(worst, PdError::ClusterMismatch { .. }) => drop(error),
@@ -136,6 +138,13 @@ impl Leaders {
 }
 
 impl State {
+    fn put_last(&mut self, address: &str) {
+        if let Some(at) = self.addresses.iter().position(|known| known == address) {
+            let address = self.addresses.remove(at);
+            self.addresses.push(address);
+        }
+    }
+
     fn learn(&mut self, members: &GetMembersResponse) {
         for address in members.members.iter().filter_map(first_address) {
             if self.addresses.len() < ADDRESSES_MAX && !self.addresses.iter().any(|known| known == address) {

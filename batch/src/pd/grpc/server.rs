@@ -50,24 +50,21 @@ pub struct GrpcServer {
     address: SocketAddr,
     grace: Duration,
     stop: watch::Sender<bool>,
-    serving: Option<JoinHandle<Result<(), tonic::transport::Error>>>,
+    serving: Option<JoinHandle<Result<(), GrpcError>>>,
     runtime: Option<Runtime>,
 }
 
 impl GrpcServer {
-    /// Listens, and serves on threads of its own until it is stopped or dropped. Port 0 takes any that is free.
+    /// Listens, and serves on threads of its own until it is stopped or dropped. Port 0 takes any that is free. Like everything here
+    /// it may be called on any thread, one of an asynchronous runtime too.
     ///
     /// # Errors
     /// [`GrpcError`] if nothing can be listened on, or the certificates cannot be used.
     pub fn start(pd: Arc<dyn PdClient>, listen: SocketAddr, settings: ServerSettings) -> Result<Self, GrpcError> {
-        let refused = |cause| GrpcError::Listen { address: listen, cause };
+        let refused = move |cause| GrpcError::Listen { address: listen, cause };
         let listener = TcpListener::bind(listen).map_err(refused)?;
         listener.set_nonblocking(true).map_err(refused)?;
         let address = listener.local_addr().map_err(refused)?;
-        let runtime = Builder::new_multi_thread().thread_name("pd-server").enable_all().build();
-        let runtime = runtime.map_err(GrpcError::Runtime)?;
-        let (stop, stopped) = watch::channel(false);
-        let service = Service::new(pd, address, &settings, stopped.clone(), runtime.handle().clone());
         let mut server = Server::builder()
             .tcp_nodelay(true)
             .concurrency_limit_per_connection(CALLS_MAX)
@@ -76,12 +73,18 @@ impl GrpcServer {
         if let Some(tls) = &settings.tls {
             server = server.tls_config(tls_config(tls)).map_err(|error| GrpcError::Tls(chain(&error)))?;
         }
+        let runtime = Builder::new_multi_thread().thread_name("pd-server").enable_all().build();
+        let runtime = runtime.map_err(GrpcError::Runtime)?;
+        // Nothing below may fail, and nothing waits for the runtime: neither is allowed on a thread of another one.
+        let (stop, stopped) = watch::channel(false);
+        let service = Service::new(pd, address, &settings, stopped.clone(), runtime.handle().clone());
         let router = server.add_service(Route::new(service, settings.message_bytes_max));
-        let incoming = runtime.block_on(async { tokio::net::TcpListener::from_std(listener) }).map_err(refused)?;
         let serving = runtime.spawn(async move {
+            let incoming = tokio::net::TcpListener::from_std(listener).map_err(refused)?;
             let mut stopped = stopped;
             let until = async move { drop(stopped.wait_for(|stopped| *stopped).await) };
-            router.serve_with_incoming_shutdown(TcpListenerStream::new(incoming), until).await
+            let served = router.serve_with_incoming_shutdown(TcpListenerStream::new(incoming), until).await;
+            served.map_err(|error| GrpcError::Serve(chain(&error)))
         });
         tracing::info!(%address, "serving PD");
         Ok(Self { address, grace: settings.grace, stop, serving: Some(serving), runtime: Some(runtime) })
@@ -96,7 +99,7 @@ impl GrpcServer {
     /// Takes no more calls, closes the heartbeat streams, and lets running calls end while the grace lasts. Blocks until then.
     ///
     /// # Errors
-    /// [`GrpcError::Serve`] if the server had failed before.
+    /// [`GrpcError`] if the server had failed before.
     pub fn stop(mut self) -> Result<(), GrpcError> {
         let _ = self.stop.send(true);
         let (Some(runtime), Some(serving)) = (self.runtime.take(), self.serving.take()) else { return Ok(()) };
@@ -108,7 +111,7 @@ impl GrpcServer {
         let result = result.recv();
         runtime.shutdown_background();
         match result {
-            Ok(Ok(Ok(Err(error)))) => Err(GrpcError::Serve(chain(&error))),
+            Ok(Ok(Ok(Err(error)))) => Err(error),
             _ => Ok(()), // ended, or given up after the grace
         }
     }

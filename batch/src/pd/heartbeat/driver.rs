@@ -15,8 +15,11 @@ use regionmeta::mutant::{Mutant, planted};
 
 /// Messages in each direction before the other one has its turn.
 const BATCH: usize = 256;
-/// How long a thread sleeps before it looks whether it is to stop.
+/// How long a thread sends, or sleeps, before it looks whether it is to stop.
 const NAP: Duration = Duration::from_millis(100);
+/// How long a thread that has a stream sleeps before it looks for operators. Nothing wakes it for them: a second thread would be
+/// needed for what PD asks a few times a minute.
+const DOZE: Duration = Duration::from_millis(20);
 
 /// What a driver has done since it was made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -86,15 +89,18 @@ impl<P: AsRef<dyn PdClient>, H: OperatorHost, K: Clock> HeartbeatDriver<P, H, K>
         &self.host
     }
 
-    /// Takes turns until told to stop. It sleeps in between, and looks ten times a second whether it is to stop.
+    /// Takes turns until told to stop. In between it sleeps, until something urgent is to be reported; it looks for operators fifty
+    /// times a second, and ten times a second whether it is to stop.
     pub fn run(&mut self, stop: &AtomicBool) {
         // Relaxed: nothing is handed over with it.
         while !stop.load(Ordering::Relaxed) {
-            let wait = self.turn().min(NAP);
-            match wait.is_zero() {
-                true => {}
-                false if self.stream.is_some() => self.receive(wait),
-                false => std::thread::sleep(wait),
+            let wait = self.turn();
+            match (&self.stream, wait.is_zero()) {
+                (_, true) => {}
+                // While the rate is used up it is no use to be woken.
+                (Some(_), _) if self.pace.is_ready(self.now()) => self.tasks.sleep(wait.min(DOZE)),
+                (Some(_), _) => std::thread::sleep(wait.min(DOZE)),
+                (None, _) => std::thread::sleep(wait.min(NAP)),
             }
         }
     }
@@ -112,7 +118,7 @@ impl<P: AsRef<dyn PdClient>, H: OperatorHost, K: Clock> HeartbeatDriver<P, H, K>
             self.connect();
         }
         let wait = self.send_batch().min(due);
-        self.receive(Duration::ZERO);
+        self.receive();
         match self.stream {
             Some(_) => wait,
             None => self.backoff.wait(self.now()),
@@ -132,11 +138,15 @@ impl<P: AsRef<dyn PdClient>, H: OperatorHost, K: Clock> HeartbeatDriver<P, H, K>
         }
     }
 
-    /// How long until the next one may go.
+    /// How long until the next one may go. A PD that takes each of them slowly does not get the whole batch.
     fn send_batch(&mut self) -> Duration {
+        let until = self.now().saturating_add(NAP);
         for _ in 0..BATCH {
             let now = self.tasks.clock().now();
             let Some(stream) = &mut self.stream else { return Duration::ZERO };
+            if now.elapsed > until {
+                return Duration::ZERO;
+            }
             if !self.pace.is_ready(now.elapsed) {
                 return self.pace.wait();
             }
@@ -155,12 +165,11 @@ impl<P: AsRef<dyn PdClient>, H: OperatorHost, K: Clock> HeartbeatDriver<P, H, K>
         Duration::ZERO
     }
 
-    /// Waits for the first message only.
-    fn receive(&mut self, wait: Duration) {
-        let mut wait = wait;
+    /// What is there already.
+    fn receive(&mut self) {
         for _ in 0..BATCH {
             let Some(stream) = &mut self.stream else { return };
-            match stream.receiver.receive(std::mem::take(&mut wait)) {
+            match stream.receiver.receive(Duration::ZERO) {
                 Ok(Some(response)) => self.take_in(&response),
                 Ok(None) => return,
                 Err(error @ PdError::InvalidAnswer(_)) => {

@@ -3,7 +3,7 @@
 //! What waits is a region's number, never a heartbeat: the content is read from the published map, and from what the host
 //! reported, when it is sent. So the newest is sent, however long PD was away, and a region waits at most once (I16).
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use regionmeta::mutant::{Mutant, planted};
@@ -27,8 +27,8 @@ const PERIODIC: usize = 1;
 /// The heartbeats that a store owes PD. A host tells it who leads and how the peers are doing; a
 /// [`HeartbeatDriver`](super::HeartbeatDriver) sends.
 ///
-/// Every call takes a short lock, at worst for a 64th of the regions, and never waits for PD. What is urgent goes within a
-/// tenth of a second, unless the rate is used up. Memory is O(regions that this store has led); nothing grows with
+/// Every call takes a short lock, at worst for a 64th of the regions, and never waits for PD. What is urgent
+/// wakes the driver, and goes at once unless the rate is used up. Memory is O(regions that this store has led); nothing grows with
 /// time, with the number of changes, or with how long PD is away.
 pub struct Heartbeats<K> {
     regions: ReadHandle,
@@ -36,6 +36,8 @@ pub struct Heartbeats<K> {
     common: Common,
     part: Duration,
     state: Mutex<State>,
+    /// Ends the sleep of who sends. With `state`, which says whether anybody sleeps.
+    urgent: Condvar,
 }
 
 struct State {
@@ -48,6 +50,8 @@ struct State {
     wheel: Lines,
     /// The parts that have passed since the clock began.
     passed: u64,
+    /// Whether somebody waits for something urgent.
+    sleeps: bool,
 }
 
 impl<K: Clock> Heartbeats<K> {
@@ -65,8 +69,9 @@ impl<K: Clock> Heartbeats<K> {
             queued: 0,
             wheel: Lines::new(PARTS as usize),
             passed: parts(now, part),
+            sleeps: false,
         };
-        Self { regions, clock, common, part, state: Mutex::new(state) }
+        Self { regions, clock, common, part, state: Mutex::new(state), urgent: Condvar::new() }
     }
 
     /// This store's peer leads its region from `term` on: reported at once. `false` if that is behind a term in which it led
@@ -77,7 +82,7 @@ impl<K: Clock> Heartbeats<K> {
         let led = state.slot(at).is_some_and(|slot| slot.lead(term));
         if led {
             state.wheel.push(part_of(region), at);
-            state.queue(URGENT, at);
+            self.hurry(&mut state, at);
         }
         led
     }
@@ -108,7 +113,7 @@ impl<K: Clock> Heartbeats<K> {
         let Some(at) = state.by_id.get(&region).copied() else { return };
         let leading = state.slot(at).filter(|slot| slot.leads());
         if leading.is_some_and(|slot| slot.report(report, now, self.common)) {
-            state.queue(URGENT, at);
+            self.hurry(&mut state, at);
         }
     }
 
@@ -116,7 +121,7 @@ impl<K: Clock> Heartbeats<K> {
     pub fn announce(&self, region: RegionId) {
         let mut state = self.lock();
         if let Some(at) = state.by_id.get(&region).copied().filter(|&at| state.is_reported(at)) {
-            state.queue(URGENT, at);
+            self.hurry(&mut state, at);
         }
     }
 
@@ -178,8 +183,8 @@ impl<K: Clock> Heartbeats<K> {
             before
         };
         self.queue_parts((before..passed).take(PARTS as usize));
-        let next = self.part.saturating_mul(u32::try_from(passed + 1).unwrap_or(u32::MAX));
-        next.saturating_sub(now.elapsed)
+        let into_part = now.elapsed.as_nanos() % self.part.as_nanos().max(1);
+        self.part.saturating_sub(Duration::from_nanos(u64::try_from(into_part).unwrap_or(u64::MAX)))
     }
 
     /// PD may know nothing of what it was told before: everything that is led is due.
@@ -236,8 +241,24 @@ impl<K: Clock> Heartbeats<K> {
             slot.standing = Standing::Child; // it was one, and was not reported
         }
         if state.is_reported(at) {
-            state.queue(URGENT, at);
+            self.hurry(&mut state, at);
         }
+    }
+
+    fn hurry(&self, state: &mut State, at: u32) {
+        state.queue(URGENT, at);
+        if std::mem::take(&mut state.sleeps) {
+            self.urgent.notify_all();
+        }
+    }
+
+    /// Sleeps until something urgent waits, and for no longer than `longest`.
+    pub(super) fn sleep(&self, longest: Duration) {
+        let nothing = |state: &mut State| {
+            state.sleeps = state.waiting.first(URGENT).is_none();
+            state.sleeps
+        };
+        drop(self.urgent.wait_timeout_while(self.lock(), longest, nothing));
     }
 
     fn child(&self, region: RegionId, peer: PeerId) {

@@ -33,12 +33,12 @@ impl From<&RegionHeartbeat> for pdpb::RegionHeartbeatRequest {
     }
 }
 
-/// Refuses a region that breaks I13, and a heartbeat without a leader.
+/// Refuses a region that breaks I13, a heartbeat without a leader, and peers that the region does not have ([`check::heartbeat`]).
 impl TryFrom<pdpb::RegionHeartbeatRequest> for RegionHeartbeat {
     type Error = AnswerError;
 
     fn try_from(heartbeat: pdpb::RegionHeartbeatRequest) -> Result<Self, AnswerError> {
-        Ok(Self {
+        let found = Self {
             region: needed("region of a heartbeat", heartbeat.region)?.try_into()?,
             leader: needed("leader of a heartbeat", heartbeat.leader)?.try_into()?,
             term: heartbeat.term.into(),
@@ -54,7 +54,9 @@ impl TryFrom<pdpb::RegionHeartbeatRequest> for RegionHeartbeat {
             size_bytes: heartbeat.approximate_size,
             keys: heartbeat.approximate_keys,
             replication: heartbeat.replication_status.map(TryInto::try_into).transpose()?,
-        })
+        };
+        check::heartbeat(&found)?;
+        Ok(found)
     }
 }
 

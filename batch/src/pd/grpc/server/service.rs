@@ -21,6 +21,8 @@ use crate::pd::{AnswerError, PdClient, PdError, RegionInfo, StoreInfo, StoreStat
 const MEMBER: u64 = 1;
 /// Children of one split; a request for more could take ids by the million.
 const CHILDREN_MAX: u32 = 4096;
+/// Ids in one answer.
+const IDS_MAX: u32 = 1 << 20;
 
 #[derive(Debug)]
 pub(super) struct Service {
@@ -143,13 +145,20 @@ impl Pd for Service {
         self.answer(request.into_inner().header, move |pd| pd.is_bootstrapped().map(to_wire)).await
     }
 
-    /// One id, however many are asked for: the answer says so.
+    /// A request that says no number is one of a client that knows of none.
     async fn alloc_id(
         &self,
         request: Request<pdpb::AllocIdRequest>,
     ) -> Result<Response<pdpb::AllocIdResponse>, Status> {
-        let to_wire = |id| pdpb::AllocIdResponse { header: None, id, count: 1 };
-        self.answer(request.into_inner().header, move |pd| pd.alloc_id().map(to_wire)).await
+        let request = request.into_inner();
+        let count = request.count.max(1);
+        self.answer(request.header, move |pd| {
+            if count > IDS_MAX {
+                return Err(PdError::Refused(format!("{count} ids at a time")));
+            }
+            pd.alloc_ids(count).map(|id| pdpb::AllocIdResponse { header: None, id, count })
+        })
+        .await
     }
 
     async fn get_store(
