@@ -4,19 +4,20 @@
 //! the same batch have left them. [`commit`](ApplyBatch::commit) then goes the one way that is allowed: check and reserve,
 //! write, publish (I3, I4). Data, descriptors and apply states of an entry are in the same batch (I5).
 
+mod beside_log;
+mod children;
+
 use std::cmp::Ordering;
 
-use regionmeta::layout::{apply_state_key, region_state_key, snapshot_raft_state_key};
+use regionmeta::layout::{apply_state_key, region_state_key};
 use regionmeta::mutant::{Mutant, planted};
 use regionmeta::{
-    AdminCommand, AdminError, AdminHeader, ApplyContext, ApplyState, Change, Changeset, ChildDecision,
-    ChildReservation, EpochHalves, LogIndex, LogPosition, Outcome, PeerId, PeerState, Permit, RaftState, Reason,
-    Refusal, Region, RegionDraft, RegionEpoch, RegionId, Removal, Sequence, SplitChild, Verdict,
+    AdminCommand, AdminError, AdminHeader, ApplyContext, ApplyState, Change, Changeset, ChildReservation, EpochHalves,
+    LogIndex, LogPosition, Outcome, PeerId, PeerState, Permit, Reason, Refusal, Region, RegionDraft, RegionEpoch,
+    RegionId, Removal, Sequence, Verdict,
 };
 
-use crate::creating::Reserved;
 use crate::failpoint::FailPoint;
-use crate::peers::DestroyError;
 use crate::poison::Poisoned;
 use crate::records::{self, ReadError};
 use crate::region_map::{RegionMap, RegionSet};
@@ -552,141 +553,6 @@ impl<'a, S: Storage> ApplyBatch<'a, S> {
         let mut apart = storage.batch();
         records::put(storage, &mut apart, Family::Raft, &key, tombstone)?;
         Ok(storage.write(apart, Durability::Synced)?)
-    }
-
-    /// The derived region changes in every case; a child only comes to be where no peer of it was before.
-    /// What was made, and what was left alone.
-    fn split(&mut self, regions: Vec<Region>, derived: RegionId) -> Result<(Vec<Region>, Vec<Region>), ApplyError> {
-        let reserved_before = self.reserved.len();
-        let chosen = self.choose_children(regions, derived);
-        let (made, skipped) = chosen.inspect_err(|_| self.give_up_reservations(reserved_before, false))?;
-        for region in &made {
-            match region.id() == derived {
-                true => self.change(region, Reason::Split)?,
-                false => {
-                    self.put_state(region)?;
-                    let after = After::Changed(region.clone(), Reason::Split);
-                    self.pending.insert(
-                        region.id(),
-                        Pending { base: None, apply: ApplyState::INITIAL, after, absorbed: false },
-                    );
-                }
-            }
-        }
-        self.skipped.extend(skipped.iter().cloned());
-        Ok((made, skipped))
-    }
-
-    /// Which regions of a split come to be here, and which are left alone. What is made is reserved.
-    fn choose_children(
-        &mut self,
-        regions: Vec<Region>,
-        derived: RegionId,
-    ) -> Result<(Vec<Region>, Vec<Region>), ApplyError> {
-        let (mut made, mut skipped) = (Vec::with_capacity(regions.len()), Vec::new());
-        for region in regions {
-            let is_new = region.id() == derived || self.claim_child(&region)?;
-            if is_new { made.push(region) } else { skipped.push(region) }
-        }
-        Ok((made, skipped))
-    }
-
-    /// Whether a child comes to be here: not in this batch yet, without a record, be it a tombstone, and reserved by nobody
-    /// but an uninitialized peer of its own.
-    fn claim_child(&mut self, child: &Region) -> Result<bool, ApplyError> {
-        let id = child.id();
-        if self.pending.contains_key(&id) {
-            return Ok(false);
-        }
-        self.claim(id)?;
-        let mut reserved = self.store.creating().lock();
-        let reservation = reserved.get(&id).copied();
-        let has_record = self.store.storage().get(Family::Raft, &region_state_key(id))?.is_some();
-        let store_id = self.store.ident().store_id;
-        let decision = SplitChild { region: child, reservation, has_record }.decide(store_id)?;
-        let peer = child.peer_on(store_id).map(|peer| peer.id).unwrap_or_default();
-        if let ChildDecision::Skip { .. } = decision {
-            return Ok(false);
-        }
-        reserved.insert(id, ChildReservation { peer, by_split: true });
-        self.reserved.push((id, reservation));
-        Ok(true)
-    }
-
-    /// What was reserved for children, but for the first ones, is free again: they are published, or nothing of them is here.
-    fn give_up_reservations(&mut self, first: usize, published: bool) {
-        if self.reserved.len() <= first {
-            return;
-        }
-        let mut reserved = self.store.creating().lock();
-        for (child, before) in self.reserved.drain(first..) {
-            match before.filter(|_| !published) {
-                Some(before) => reserved.insert(child, before),
-                None => reserved.remove(&child),
-            };
-        }
-    }
-
-    /// Destroys this store's peer of a region, whatever its group thinks of it. Returns the tombstone.
-    pub(crate) fn destroy(&mut self, region: RegionId, peer: PeerId) -> Result<Region, DestroyError> {
-        let current = self.pending(region)?.region().cloned().ok_or(ApplyError::RegionNotFound { region })?;
-        let own = current.peer_on(self.store.ident().store_id).map(|own| own.id);
-        if own != Some(peer) {
-            return Err(DestroyError::NotHere { region, peer, own });
-        }
-        let tombstone = RegionDraft {
-            state: PeerState::Tombstone,
-            merge_state: None,
-            destroyed_peer: Some(peer),
-            ..current.to_draft()
-        };
-        let tombstone = tombstone.build()?;
-        self.remove(&tombstone, Removal::Destroyed, Some(peer))?;
-        self.store.storage().delete(&mut self.batch, Family::Raft, &snapshot_raft_state_key(region))?;
-        Ok(tombstone)
-    }
-
-    /// Reserves an uninitialized peer that this batch is about to initialize, until it is committed or dropped.
-    pub(crate) fn keep_from_others(&mut self, reserved: &mut Reserved, region: RegionId, peer: PeerId) {
-        let before = reserved.insert(region, ChildReservation { peer, by_split: true });
-        self.reserved.push((region, before));
-    }
-
-    /// A snapshot takes the place of what is known of a region, all of it: descriptor, apply state, log.
-    pub(crate) fn take_snapshot(
-        &mut self,
-        region: &Region,
-        position: LogPosition,
-        raft_state: &RaftState,
-    ) -> Result<(), ApplyError> {
-        let id = region.id();
-        let applied = self.claim(id)?;
-        let known = self.store.meta().snapshot().get(id).map(|entry| entry.changed_at());
-        let base = known.map(|changed_at| Base { changed_at, applied: applied.unwrap_or(ApplyState::INITIAL) });
-        self.put_state(region)?;
-        self.incomplete = true;
-        let key = snapshot_raft_state_key(id);
-        records::put(self.store.storage(), &mut self.batch, Family::Raft, &key, raft_state)?;
-        self.incomplete = false;
-        let apply = ApplyState { applied_index: position.index, truncated: position, commit: position };
-        let after = After::Changed(region.clone(), Reason::Snapshot);
-        self.pending.insert(id, Pending { base, apply, after, absorbed: false });
-        self.durability = Durability::Synced;
-        Ok(())
-    }
-
-    /// The data of a region's snapshot is there.
-    pub(crate) fn finish_snapshot(&mut self, region: &Region) -> Result<(), ApplyError> {
-        let id = region.id();
-        if self.pending(id)?.region().is_none_or(|current| current.state() != PeerState::Applying) {
-            return Err(ApplyError::Busy { region: id });
-        }
-        self.change(region, Reason::Snapshot)?;
-        self.incomplete = true;
-        self.store.storage().delete(&mut self.batch, Family::Raft, &snapshot_raft_state_key(region.id()))?;
-        self.incomplete = false;
-        self.durability = Durability::Synced;
-        Ok(())
     }
 
     // --- regions of this batch ---------------------------------------------------------------------------------------

@@ -26,13 +26,15 @@ pub(super) struct Flush<'s, S: Storage, H: ApplyHost<S>> {
     batch: ApplyBatch<'s, S>,
     /// Entries in the batch.
     entries: usize,
+    /// In the batches before this one.
+    bytes_written: usize,
     /// A batch was refused: what its regions have done did not happen.
     is_refused: bool,
 }
 
 impl<'s, S: Storage, H: ApplyHost<S>> Flush<'s, S, H> {
     pub(super) fn new(shared: &'s Shared<S, H>) -> Self {
-        Self { shared, batch: begin(shared), entries: 0, is_refused: false }
+        Self { shared, batch: begin(shared), entries: 0, bytes_written: 0, is_refused: false }
     }
 
     pub(super) fn batch(&mut self) -> &mut ApplyBatch<'s, S> {
@@ -41,6 +43,11 @@ impl<'s, S: Storage, H: ApplyHost<S>> Flush<'s, S, H> {
 
     pub(super) fn count_entry(&mut self) {
         self.entries += 1;
+    }
+
+    /// What was put into the batches of this round so far. A batch that is written in the middle of a turn is part of that turn.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes_written.saturating_add(self.batch.data_bytes())
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -61,6 +68,7 @@ impl<'s, S: Storage, H: ApplyHost<S>> Flush<'s, S, H> {
             return self.answer(answers);
         }
         self.entries = 0;
+        self.bytes_written = self.bytes();
         let batch = std::mem::replace(&mut self.batch, begin(self.shared));
         let done = batch.commit().and_then(|committed| Ok(self.committed(&committed, answers)?));
         match done {

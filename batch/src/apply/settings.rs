@@ -22,7 +22,7 @@ pub struct ApplySettings {
     pub mailbox_entries_max: usize,
     /// How many entries a region applies in a turn before the next region has its own.
     pub turn_entries_max: usize,
-    /// How many bytes a region puts into the batch in a turn before the next region has its own.
+    /// How many bytes a region puts into batches in a turn before the next region has its own.
     pub turn_bytes_max: usize,
     /// How many regions a worker drains into one batch.
     pub round_regions_max: usize,

@@ -47,7 +47,7 @@ impl<'r, 's, S: Storage, H: ApplyHost<S>> Applier<'r, 's, S, H> {
             owned.leaves = Some(Leave::Free);
             return;
         }
-        let bytes_before = self.flush.batch().data_bytes();
+        let bytes_until = self.flush.bytes().saturating_add(self.shared.settings.turn_bytes_max);
         for _ in 0..self.shared.settings.turn_entries_max {
             if self.must_wait(delegate) {
                 owned.next = Next::Park;
@@ -68,7 +68,8 @@ impl<'r, 's, S: Storage, H: ApplyHost<S>> Applier<'r, 's, S, H> {
             }
             if self.flush.is_full() {
                 self.flush.commit(self.answers);
-            } else if self.flush.batch().data_bytes() >= bytes_before + self.shared.settings.turn_bytes_max {
+            }
+            if self.flush.bytes() >= bytes_until {
                 break;
             }
         }

@@ -416,6 +416,40 @@ fn a_busy_region_does_not_starve_another() {
     assert!(before <= 2 * 8, "the other region waited for {before} entries");
 }
 
+/// The bound of a turn's bytes holds over all the batches that are written in the middle of it.
+#[test]
+fn a_turn_ends_by_its_bytes_however_small_its_batches_are() {
+    const ENTRY_BYTES: usize = "busyvalue".len();
+    let settings = ApplySettings {
+        turn_entries_max: 1 << 20,
+        turn_bytes_max: 8 * ENTRY_BYTES,
+        batch_entries_max: 1,
+        ..one_worker()
+    };
+    let (pool, gate) = held(settings);
+    let mut entries: VecDeque<_> = (7..1_007).map(|index| write(index, epoch(1, 2), "busy")).collect();
+    pool.router().region(FIRST).unwrap().try_send_all(&mut entries).unwrap();
+    gate.arrived.recv_timeout(WATCHDOG).unwrap();
+    pool.router().send(CHILD, write(6, epoch(1, 2), "idle")).unwrap();
+    gate.open(1_001);
+    let before = gate.answers().take(1_001).position(|(region, _)| region == CHILD);
+    assert_eq!(before, Some(8), "the other region comes after the busy one's turn");
+}
+
+/// Two regions share a batch, so the second turn begins with bytes in it.
+#[test]
+fn a_turn_may_have_no_bound_of_bytes() {
+    let (pool, gate) = held(ApplySettings { turn_bytes_max: usize::MAX, ..one_worker() });
+    pool.router().send(FIRST, write(7, epoch(1, 2), "first")).unwrap();
+    gate.arrived.recv_timeout(WATCHDOG).unwrap();
+    for (region, index) in [(CHILD, 6), (FIRST, 8)] {
+        pool.router().send(region, write(index, epoch(1, 2), "both")).unwrap();
+    }
+    gate.open(2);
+    gate.arrived.recv_timeout(WATCHDOG).expect("the store was poisoned, and wrote no second batch");
+    assert!(gate.answers().take(3).eq([(FIRST, 7), (CHILD, 6), (FIRST, 8)]));
+}
+
 /// A host that sends from its callback into a full mailbox would wait for itself.
 #[test]
 fn a_host_does_not_wait_for_its_own_worker() {
