@@ -1,11 +1,12 @@
 //! `regionmeta-pd`: the embedded placement driver as a process of its own, for the stores of one cluster.
 //!
-//! It says on standard output where it listens, and serves until SIGTERM or SIGINT.
+//! It says on standard output where it listens, on standard error what goes wrong, and serves until SIGTERM or SIGINT.
 
 use std::error::Error;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
@@ -30,7 +31,7 @@ struct Arguments {
     #[arg(long, default_value = "127.0.0.1:2379")]
     listen: SocketAddr,
 
-    /// The address that stores are told to use, if it is not the one above
+    /// The address that stores are told to use, if it is not the one above; needed with 0.0.0.0 and [::]
     #[arg(long)]
     advertise: Option<String>,
 
@@ -47,12 +48,26 @@ struct Arguments {
     client_ca: Option<PathBuf>,
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    match serve(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(%error, "not serving PD");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
+    if arguments.advertise.is_none() && arguments.listen.ip().is_unspecified() {
+        return Err(format!("no store can reach {}: say with --advertise how they can", arguments.listen).into());
+    }
     let storage = RocksStorage::create(&arguments.data_dir, Durability::Synced)?;
     let pd = EmbeddedPd::open(arguments.cluster_id.into(), storage)?;
     let settings =
-        ServerSettings { advertise: arguments.advertise.clone(), tls: tls(&arguments)?, ..Default::default() };
+        ServerSettings { advertise: arguments.advertise.clone(), tls: tls(arguments)?, ..Default::default() };
     // Before anybody can know the address, and so that it is up.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (mut terminate, mut interrupt) = runtime.block_on(async {

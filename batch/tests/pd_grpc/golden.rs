@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Debug;
 
 use prost::Message;
-use regionmeta::{ChangeKind, EndKey, Peer, PeerChange, PeerRole, Region, RegionEpoch};
+use regionmeta::{ChangeKind, EndKey, Peer, PeerChange, PeerRole, Region, RegionDraft, RegionEpoch};
 use regionmeta_batch::pd::wire::{eraftpb, metapb, pdpb, replication_modepb};
 use regionmeta_batch::pd::{
     DownPeer, Flow, Interval, RegionHeartbeat, ReplicationState, ReplicationStatus, StoreAdvice, StoreStats,
@@ -146,8 +146,9 @@ fn a_region_comes_from_its_bytes_and_goes_back_to_them() {
 /// Each number of a heartbeat is in the field of that name: a swap in both directions would go unnoticed everywhere else.
 #[test]
 fn a_heartbeat_says_each_thing_in_its_field() {
-    let region = common::region(2, "a", "b", 3);
-    let (leader, other) = (region.peers().next().unwrap(), Peer::learner(21.into(), 2.into()));
+    let (leader, other) = (Peer::voter(20.into(), 1.into()), Peer::learner(21.into(), 2.into()));
+    let draft = common::region(2, "a", "b", 3);
+    let region = RegionDraft { peers: vec![leader, other], ..draft.to_draft() }.build().unwrap();
     let heartbeat = RegionHeartbeat {
         region: region.clone(),
         leader,
