@@ -21,6 +21,7 @@ fuzz_target!(|bytes: &[u8]| {
     }
     if let Some(heartbeat) = converts::<pdpb::RegionHeartbeatRequest, RegionHeartbeat>(bytes) {
         exercise(&heartbeat.region);
+        assert_eq!(check::heartbeat(&heartbeat), Ok(()));
         again(&heartbeat, &pdpb::RegionHeartbeatRequest::from(&heartbeat));
     }
     if let Some(response) = converts::<pdpb::RegionHeartbeatResponse, HeartbeatResponse>(bytes) {

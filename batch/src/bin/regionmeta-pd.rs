@@ -31,7 +31,7 @@ struct Arguments {
     #[arg(long, default_value = "127.0.0.1:2379")]
     listen: SocketAddr,
 
-    /// The address that stores are told to use, if it is not the one above; needed with 0.0.0.0 and [::]
+    /// The address that stores are told to use, if it is not the one above; needed with 0.0.0.0
     #[arg(long)]
     advertise: Option<String>,
 

@@ -382,8 +382,8 @@ fn what_is_urgent_goes_at_once() {
         let mut waited: Vec<_> = (1..=50).map(|region| time_to_send(&tasks, &pd, region)).collect();
         stop.store(true, Ordering::Relaxed);
         waited.sort_unstable();
-        // A nap that nobody ends takes ten times as long on average.
-        assert!(waited[25] < Duration::from_millis(5), "{waited:?}");
+        // A sleep that nobody ends has 17 ms to go; some may take longer for other reasons.
+        assert!(waited[12] < Duration::from_millis(8), "{waited:?}");
     });
 }
 
@@ -417,6 +417,20 @@ fn a_driver_before_a_slow_pd_stops_soon() {
         running.join().unwrap();
         assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
     });
+}
+
+/// However long a store has run, the next part of the interval is ahead.
+#[test]
+fn a_store_of_many_years_does_not_spin() {
+    let meta = StoreMeta::recover(Some(HERE), [made(1, 1)], []).unwrap();
+    let (clock, settings) =
+        (SimulatedClock::default(), HeartbeatSettings { interval: INTERVAL / 60, ..Default::default() });
+    let tasks = Arc::new(Heartbeats::new(HERE, meta.read_handle(), &settings, clock.clone()));
+    let pd: Arc<dyn PdClient> = Arc::new(Puppet::new());
+    let mut driver = HeartbeatDriver::new(tasks, pd, Host::default(), &settings);
+    clock.advance(Duration::from_secs(5 * 366 * 86_400));
+    driver.turn();
+    assert!(!driver.turn().is_zero());
 }
 
 type OnTheMachinesClock = (Arc<Heartbeats<SystemClock>>, HeartbeatDriver<Arc<dyn PdClient>, Host, SystemClock>);

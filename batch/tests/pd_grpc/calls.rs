@@ -257,7 +257,11 @@ fn identity(certificate: &[u8], key: &[u8]) -> Identity {
 }
 
 fn tls_client(address: &str, ca: &[u8], own: Option<Identity>) -> GrpcPd {
-    let tls = ClientTls { ca_pem: ca.to_vec(), domain: Some("pd.test".to_owned()), identity: own };
+    tls_client_of("pd.test", address, ca, own)
+}
+
+fn tls_client_of(domain: &str, address: &str, ca: &[u8], own: Option<Identity>) -> GrpcPd {
+    let tls = ClientTls { ca_pem: ca.to_vec(), domain: Some(domain.to_owned()), identity: own };
     GrpcPd::new(CLUSTER, &[address.to_owned()], GrpcSettings { tls: Some(tls), ..quick() }).unwrap()
 }
 
@@ -274,6 +278,7 @@ fn encrypted_connections_need_the_right_certificates() {
     for refused in [
         tls_client(&address, AUTHORITY, None),
         tls_client(&address, STRANGER, known()),
+        tls_client_of("another.test", &address, AUTHORITY, known()),
         client(std::slice::from_ref(&address)),
     ] {
         let error = refused.is_bootstrapped().unwrap_err();

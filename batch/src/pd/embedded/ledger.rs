@@ -122,7 +122,7 @@ impl<S: Storage> StorageLedger<S> {
         }
         Ok(Found {
             last_id: self.read(Kind::Ids)?.unwrap_or(0),
-            bootstrapped: self.0.get(Family::Default, &key_of(Kind::Bootstrapped, None))?.is_some(),
+            bootstrapped: self.is_marked(Kind::Bootstrapped)?,
             stores: self.stores()?,
             regions: self.regions()?,
         })
@@ -148,6 +148,16 @@ impl<S: Storage> StorageLedger<S> {
         let content = open(kind, &key, &value)?;
         let number = content.try_into().map_err(|_| damaged(&key, "its content is not eight bytes"))?;
         Ok(Some(u64::from_le_bytes(number)))
+    }
+
+    /// Whether a record is there that has no content.
+    fn is_marked(&self, kind: Kind) -> Result<bool, OpenPdError> {
+        let key = key_of(kind, None);
+        let Some(value) = self.0.get(Family::Default, &key)? else { return Ok(false) };
+        match open(kind, &key, &value)? {
+            [] => Ok(true),
+            _ => Err(damaged(&key, "it has a content")),
+        }
     }
 
     fn stores(&self) -> Result<Vec<StoreInfo>, OpenPdError> {

@@ -24,8 +24,8 @@ use crate::pd::{
 
 /// How often a call is tried, at one leader after the other. Every request may be executed twice: an id is lost at worst.
 const ATTEMPTS_MAX: usize = 3;
-/// Regions in one answer to a scan.
-const PAGE_REGIONS: usize = 4096;
+/// Regions in one answer to a scan. Each has two keys, which PD says twice: with keys of 4 KiB that is the longest message by default.
+const PAGE_REGIONS: usize = 1024;
 /// How often a scan starts over because regions changed between two of its pages.
 const SCANS_MAX: usize = 4;
 
