@@ -88,6 +88,12 @@ impl Infos {
     /// Notes what was said of a region that is in the map as `region`.
     pub(super) fn put(&self, region: Region, heartbeat: &RegionHeartbeat) {
         let Some(mut shard) = self.shard(region.id()) else { return };
+        // Since it was judged, a heartbeat of the known descriptor may have brought a later term, and another leader.
+        let known = shard.get_mut(&region.id()).filter(|_| !is_recreated(&region));
+        if let Some(later) = known.filter(|known| check_term(heartbeat, known.term).is_err()) {
+            later.region = region;
+            return;
+        }
         let before = shard.remove(&region.id());
         let inherited = before.as_ref().map_or(1, |info| info.size_mib);
         let forget_term = is_recreated(&region) && heartbeat.term.get() != 0;
