@@ -7,8 +7,9 @@
 //!
 //! So damage is judged here by what it looks like. **Torn** is what a power loss leaves of a write: the file ends inside of it,
 //! or a sector of it was never written and is zero. Anything else is **rot**, and so is torn damage before whole records where
-//! each write was synced before the next one began. Rot is refused. A torn write at the end of synced ones is cut off, and in a
-//! store with buffered writes RocksDB goes back to the state before it.
+//! each write was synced before the next one began. Rot is refused. A torn write is cut off the newest log, with whatever follows it:
+//! in a store with buffered writes that is the state to which RocksDB would go back, but on some of these logs its reader never comes
+//! to an end. Of an older log it is RocksDB that goes back.
 //!
 //! The manifest, in which RocksDB keeps what its files are, has the same format and the same two weaknesses.
 //!
@@ -27,7 +28,7 @@ const HEADER_BYTES: usize = 7;
 /// The least that a disk writes whole.
 const SECTOR_BYTES: usize = 512;
 
-/// Refuses logs with rot in them, and cuts a torn write off the end of the manifest and of a synced store's newest log.
+/// Refuses logs with rot in them, and cuts a torn write off the manifest and off the newest log.
 pub(super) fn check(path: &Path, durability: Durability) -> Result<(), StorageError> {
     if let Some(manifest) = manifest(path) {
         // RocksDB syncs several of its records at once, so whole ones may follow a torn one. If one of them was synced all the
@@ -37,9 +38,7 @@ pub(super) fn check(path: &Path, durability: Durability) -> Result<(), StorageEr
     let logs = logs(path)?;
     let newest = logs.last();
     let synced_one_by_one = durability == Durability::Synced;
-    logs.iter().try_for_each(|log| {
-        judge(log, Writes { synced_one_by_one, may_be_cut: synced_one_by_one && newest == Some(log) })
-    })
+    logs.iter().try_for_each(|log| judge(log, Writes { synced_one_by_one, may_be_cut: newest == Some(log) }))
 }
 
 /// How a log was written.
@@ -47,7 +46,7 @@ pub(super) fn check(path: &Path, durability: Durability) -> Result<(), StorageEr
 struct Writes {
     /// A write was synced before the next one began, so nothing whole follows a torn one.
     synced_one_by_one: bool,
-    /// RocksDB would refuse a torn write at its end.
+    /// RocksDB would refuse a torn write, or read it for ever.
     may_be_cut: bool,
 }
 
